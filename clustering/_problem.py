@@ -1,0 +1,227 @@
+"""The k-means problem after validation, and a labelling laid out by cluster.
+
+Points x_i in R^p with weights w_i > 0, K clusters. Everything below works on points that were centred twice: after one
+subtraction of the weighted mean the rounding error of the mean is still there, and with an offset of 1e8 spreads it would
+cost digits of the bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from solvers._core.arrays import Array, FloatArray, IntArray, as_float_array, freeze, kind_of, to_host
+from solvers._core.backend import Backend
+from solvers._core.errors import InvalidProblemError
+from solvers._core.linalg import UNIT
+from solvers._core.options import check_integer
+
+__all__ = ["Groups", "KMeansProblem", "kmeans_problem", "validate_points"]
+
+
+@dataclass(frozen=True)
+class KMeansProblem:
+    """Rows of positive weight, centred.
+
+    Attributes
+    ----------
+    points : (n, p) array
+        Centred rows of positive weight, on the backend's device.
+    weights : (n,) array
+        Their weights; ones where none were given.
+    shift : (p,) array
+        What was subtracted: original row = point + shift.
+    kept : (n,) host integers or None
+        Original indices of the rows kept; None if all.
+    n_rows, n_clusters : int
+        Rows of the original data; K.
+    scatter : float
+        T = sum of w_i |x_i|^2, the cost of one cluster: the scale of the problem.
+    backend : Backend
+    """
+
+    points: Array
+    weights: Array
+    shift: Array
+    kept: IntArray | None
+    n_rows: int
+    n_clusters: int
+    scatter: float
+    backend: Backend
+
+    @property
+    def n(self) -> int:
+        """Rows of positive weight."""
+        return int(self.points.shape[0])
+
+    @property
+    def p(self) -> int:
+        """Columns."""
+        return int(self.points.shape[1])
+
+    @cached_property
+    def host_points(self) -> FloatArray:
+        """The centred points as NumPy: the explicit copy that seeding and certificates of device data make."""
+        return to_host(self.points)
+
+    @cached_property
+    def host_weights(self) -> FloatArray:
+        """The weights as NumPy."""
+        return to_host(self.weights)
+
+    @property
+    def direction(self) -> Array:
+        """q = sqrt(w) / |sqrt(w)|, the unit vector that every membership matrix fixes."""
+        xp = self.backend.xp
+        root = xp.sqrt(self.weights)
+        return root / xp.sqrt(xp.sum(self.weights))
+
+    def expand(self, labels: Array, centers: Array) -> Array:
+        """Labels of all original rows in the caller's array kind; rows of weight 0 go to the nearest centre."""
+        if self.kept is None:
+            return self.backend.give(labels)
+        raise_if_none = self._rows
+        everyone = self.backend.kernels.assign(raise_if_none, centers)
+        if kind_of(everyone) == "numpy":
+            everyone = np.array(everyone)
+            everyone[self.kept] = labels
+            return everyone
+        host = np.array(to_host(everyone))
+        host[self.kept] = to_host(labels)
+        return self.backend.give(self.backend.take(host))
+
+    # All original rows, centred; kept only where some weights are zero.
+    _rows: Any = None
+
+
+def validate_points(X: Any, sample_weight: Any, backend: Backend) -> tuple[Array, Array | None]:
+    """X as (n, p) and sample_weight as (n,) or None, float64 on the backend's device; raises on bad values."""
+    points = as_float_array(X, "X", ndim=2, expected="an (n, p) array")
+    if backend.copies_home:
+        points = backend.take(points)
+    if sample_weight is None:
+        return points, None
+    weights = as_float_array(sample_weight, "sample_weight", ndim=1, expected="an (n,) array")
+    xp = backend.xp
+    if weights.shape[0] != points.shape[0]:
+        raise InvalidProblemError(
+            f"sample_weight must have one entry per row of X ({points.shape[0]}); got {weights.shape[0]}"
+        )
+    if backend.copies_home:
+        weights = backend.take(weights)
+    smallest = float(xp.min(weights))
+    if smallest < 0:
+        raise InvalidProblemError(f"sample_weight must be non-negative; got {smallest!r}")
+    if not float(xp.max(weights)) > 0:
+        raise InvalidProblemError("sample_weight must have a positive entry; got only zeros")
+    return points, weights
+
+
+def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend) -> KMeansProblem:
+    """Validate the problem arguments of k-means and centre the data.
+
+    Raises InvalidProblemError unless 1 <= n_clusters <= number of distinct rows of positive weight.
+    """
+    points, weights = validate_points(X, sample_weight, backend)
+    n_clusters = check_integer("n_clusters", n_clusters, low=1)
+    xp = backend.xp
+    rows, kept = points, None
+    if weights is None:
+        weights = xp.ones(points.shape[0], dtype=xp.float64, device=backend.device)
+    elif float(xp.min(weights)) == 0:
+        kept = np.flatnonzero(to_host(weights) > 0)
+        index = backend.take(kept)
+        points, weights = xp.take(points, index, axis=0), xp.take(weights, index)
+    distinct = _distinct_rows(points, at_least=n_clusters)
+    if distinct < n_clusters:
+        raise InvalidProblemError(
+            f"n_clusters must be at most the number of distinct rows of positive weight, {distinct}; got {n_clusters}"
+        )
+    total = xp.sum(weights)
+    shift = xp.zeros(points.shape[1], dtype=xp.float64, device=backend.device)
+    centred = points
+    for _ in range(2):
+        mean = (weights @ centred) / total
+        centred = centred - mean
+        shift = shift + mean
+    scatter = float(xp.sum(weights * xp.sum(centred * centred, axis=1)))
+    if not np.isfinite(scatter):
+        raise InvalidProblemError("X must have squared distances within float64; rescale the data")
+    if backend.device is None:
+        freeze(centred)
+    return KMeansProblem(
+        points=centred,
+        weights=weights,
+        shift=shift,
+        kept=kept,
+        n_rows=int(rows.shape[0]),
+        n_clusters=n_clusters,
+        scatter=scatter,
+        backend=backend,
+        _rows=None if kept is None else rows - shift,
+    )
+
+
+def _distinct_rows(points: Array, at_least: int) -> int:
+    """Number of distinct rows, counted only as far as ``at_least`` where a prefix already shows it."""
+    prefix = min(4 * at_least + 16, points.shape[0])
+    count = len(np.unique(to_host(points[:prefix, :]), axis=0))
+    if count >= at_least or prefix == points.shape[0]:
+        return count
+    return len(np.unique(to_host(points), axis=0))
+
+
+class Groups:
+    """A labelling of a problem, laid out with each cluster contiguous.
+
+    Attributes
+    ----------
+    labels : (n,) array
+        As given.
+    points, weights : arrays
+        Rows and weights sorted by cluster.
+    order : (n,) array
+        Position in the problem of each sorted row.
+    slices : list of slice
+        Rows of each cluster.
+    totals : (K,) host float64
+        Total weight of each cluster.
+    means : (K, p) array
+    cost : float
+        Weighted k-means cost, by a corrected two-pass sum.
+    cost_slack : float
+        Bound on the rounding error of ``cost``.
+    """
+
+    def __init__(self, problem: KMeansProblem, labels: Array) -> None:
+        xp = problem.backend.xp
+        n_clusters = problem.n_clusters
+        self.problem = problem
+        self.labels = labels
+        self.order = xp.argsort(labels, stable=True)
+        self.points = xp.take(problem.points, self.order, axis=0)
+        self.weights = xp.take(problem.weights, self.order)
+        ends = np.cumsum(np.bincount(to_host(labels), minlength=n_clusters))
+        self.offsets: IntArray = np.concatenate([[0], ends]).astype(np.int64)
+        self.slices = [slice(int(a), int(b)) for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+        totals, means, cost = [], [], 0.0
+        for rows in self.slices:
+            x, w = self.points[rows, :], self.weights[rows]
+            total = float(xp.sum(w))
+            mean = (w @ x) / total
+            centred = x - mean
+            drift = (w @ centred) / total
+            cost += max(
+                0.0, float(xp.sum(w * xp.sum(centred * centred, axis=1))) - total * float(xp.sum(drift * drift))
+            )
+            totals.append(total)
+            means.append(mean + drift)
+        self.totals: FloatArray = np.array(totals)
+        self.means = xp.stack(means)
+        self.cost = cost
+        # Sums of n non-negative terms (pairwise), p products each, and the rounding of the centring.
+        spread = cost + (cost * problem.scatter) ** 0.5 + UNIT * problem.scatter
+        self.cost_slack = 64 * UNIT * (problem.p + 16) * spread

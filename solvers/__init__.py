@@ -1,0 +1,55 @@
+"""Classical solvers whose every answer carries its proof.
+
+A call returns the answer, its objective, a rigorous bound on the best possible objective and their gap;
+:func:`solvers.verify` re-checks the claim. ``solvers.catalogue()`` lists what there is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from solvers import _ownership
+from solvers._catalogue import EXPORTS
+from solvers._core.lazy import lazy_names
+
+__version__ = "0.1.0"
+
+_FAMILIES = ("bcd", "clustering", "completion", "matching", "ranking")
+
+__all__ = [*EXPORTS, "__version__"]
+
+_ownership.check()
+
+_lazy_getattr, __dir__ = lazy_names(__name__, EXPORTS)
+
+
+def __getattr__(name: str) -> object:
+    if name in _FAMILIES:
+        import importlib
+
+        return importlib.import_module(f"{__name__}.{name}")
+    return _lazy_getattr(name)
+
+
+if TYPE_CHECKING:
+    from clustering import ClusteringResult as ClusteringResult
+    from clustering import certify_kmeans as certify_kmeans
+    from clustering import kmeans_sdp as kmeans_sdp
+    from solvers._catalogue import catalogue as catalogue
+    from solvers._core.errors import BackendError as BackendError
+    from solvers._core.errors import CertificateError as CertificateError
+    from solvers._core.errors import ConvergenceWarning as ConvergenceWarning
+    from solvers._core.errors import DeviceError as DeviceError
+    from solvers._core.errors import InvalidProblemError as InvalidProblemError
+    from solvers._core.errors import MissingDependencyError as MissingDependencyError
+    from solvers._core.errors import PrecisionWarning as PrecisionWarning
+    from solvers._core.errors import SolversError as SolversError
+    from solvers._core.errors import SolverWarning as SolverWarning
+    from solvers._core.proofs import reference_model as reference_model
+    from solvers._core.proofs import verify as verify
+    from solvers._core.result import History as History
+    from solvers._core.result import Result as Result
+    from solvers._core.result import Status as Status
+    from solvers._core.result import Verification as Verification
+    from solvers._examples import load_example as load_example
+    from solvers._warm_up import warm_up as warm_up

@@ -1,0 +1,193 @@
+"""Arrays of any kind: what they are, how they become read-only float64, how they come home.
+
+Nothing here moves data between devices except :func:`to_host`, which callers name on purpose.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
+
+import array_api_compat
+import array_api_compat.numpy as host_namespace
+import numpy as np
+import numpy.typing as npt
+
+from solvers._core.errors import BackendError, InvalidProblemError
+
+__all__ = [
+    "Array",
+    "FloatArray",
+    "IntArray",
+    "Kind",
+    "as_float_array",
+    "as_integer_labels",
+    "available_memory",
+    "freeze",
+    "host_namespace",
+    "kind_of",
+    "namespace_of",
+    "refuse_beyond_memory",
+    "to_host",
+]
+
+Array: TypeAlias = Any  # any array-API array
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+Kind: TypeAlias = Literal["numpy", "cupy", "array-api", "sparse"]
+
+# Fraction of the memory that is free now which a call may plan to use.
+MEMORY_SHARE = 0.8
+
+
+def kind_of(value: Any) -> Kind:
+    """What an argument is; lists, pandas objects and scalars count as NumPy."""
+    if "scipy.sparse" in sys.modules and sys.modules["scipy.sparse"].issparse(value):
+        return "sparse"
+    if isinstance(value, np.ndarray) or not array_api_compat.is_array_api_obj(value):
+        return "numpy"
+    return "cupy" if array_api_compat.is_cupy_array(value) else "array-api"
+
+
+def namespace_of(value: Array) -> ModuleType:
+    """The array-API namespace of an array."""
+    return host_namespace if kind_of(value) == "numpy" else array_api_compat.array_namespace(value)
+
+
+def to_host(value: Array) -> npt.NDArray[Any]:
+    """A NumPy copy or view of an array, wherever it lives. The explicit transfer."""
+    kind = kind_of(value)
+    if kind == "numpy":
+        return np.asarray(value)
+    if kind == "cupy":
+        return np.asarray(value.get())
+    if array_api_compat.is_torch_array(value):
+        return np.asarray(value.detach().cpu().numpy())
+    xp = namespace_of(value)
+    devices = (
+        [str(d) for d in xp.__array_namespace_info__().devices()] if hasattr(xp, "__array_namespace_info__") else []
+    )
+    for device in xp.__array_namespace_info__().devices() if devices else []:
+        if "cpu" in str(device).lower():
+            value = array_api_compat.to_device(value, device)
+            break
+    return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+
+
+def freeze(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A read-only view."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def as_float_array(
+    value: Any,
+    name: str,
+    *,
+    ndim: int,
+    order: Literal["C", "F"] = "C",
+    finite: bool = True,
+    expected: str = "",
+) -> Array:
+    """Validate one real array argument: float64, finite, non-empty, of the given number of dimensions.
+
+    NumPy-like input becomes a read-only view or copy in the given memory order; other array kinds keep their namespace
+    and device. ``expected`` describes the meaning in messages, as in ``"(n, p) points"``.
+    """
+    what = f"{name} must be {expected or f'a {ndim}-dimensional array'} of finite real numbers"
+    kind = kind_of(value)
+    if kind == "sparse":
+        raise BackendError(f"{what}; got a scipy.sparse {type(value).__name__}: pass {name}.toarray()")
+    array = _numpy_float(value, what, order) if kind == "numpy" else _namespace_float(value, what)
+    if array.ndim != ndim:
+        hint = " (reshape a single column with [:, None])" if ndim == 2 and array.ndim == 1 else ""
+        raise InvalidProblemError(f"{what}; got {array.ndim} dimension(s), shape {tuple(array.shape)}{hint}")
+    if math.prod(array.shape) == 0:
+        raise InvalidProblemError(f"{what}; got an empty array, shape {tuple(array.shape)}")
+    if finite:
+        _require_finite(array, what)
+    return array
+
+
+def as_integer_labels(value: Any, name: str, *, length: int) -> Array:
+    """Validate a vector of non-negative integers; integral floats are accepted. Stays where it is."""
+    what = f"{name} must be {length} non-negative integers, one per row"
+    kind = kind_of(value)
+    if kind == "sparse":
+        raise BackendError(f"{what}; got a scipy.sparse {type(value).__name__}")
+    xp = namespace_of(value)
+    array = _numpy_plain(value, what) if kind == "numpy" else value
+    if array.ndim != 1 or array.shape[0] != length:
+        raise InvalidProblemError(f"{what}; got shape {tuple(array.shape)}")
+    if not xp.isdtype(array.dtype, ("integral", "real floating")):
+        raise InvalidProblemError(f"{what}; got dtype {array.dtype}")
+    if xp.isdtype(array.dtype, "real floating") and not bool(xp.all(array == xp.floor(array))):
+        raise InvalidProblemError(f"{what}; got values that are not integers")
+    labels = xp.astype(array, xp.int64)
+    if length and int(xp.min(labels)) < 0:
+        raise InvalidProblemError(f"{what}; got {int(xp.min(labels))}")
+    return freeze(labels) if kind == "numpy" else labels
+
+
+def available_memory() -> int:
+    """Bytes of memory free on the host now; a very large number where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return sys.maxsize
+
+
+def refuse_beyond_memory(needed: float, *, what: str, instead: str) -> None:
+    """Raise before any work if ``needed`` bytes would not fit; the message gives the estimate and a way out."""
+    free = available_memory()
+    if needed > MEMORY_SHARE * free:
+        raise InvalidProblemError(
+            f"{what} would need about {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; {instead}"
+        )
+
+
+def _numpy_plain(value: Any, what: str) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InvalidProblemError(f"{what}; got a ragged sequence ({error})") from None
+    if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
+        raise InvalidProblemError(f"{what}; got a masked array with masked entries")
+    if array.dtype == object:
+        raise InvalidProblemError(f"{what}; got dtype object")
+    return array
+
+
+def _numpy_float(value: Any, what: str, order: Literal["C", "F"]) -> FloatArray:
+    array = _numpy_plain(value, what)
+    if array.dtype.kind not in "bifu":
+        raise InvalidProblemError(f"{what}; got dtype {array.dtype}")
+    converted: FloatArray = np.asarray(array, dtype=np.float64, order=order)
+    return freeze(converted)
+
+
+def _namespace_float(value: Array, what: str) -> Array:
+    xp = namespace_of(value)
+    if not xp.isdtype(value.dtype, ("bool", "integral", "real floating")):
+        raise InvalidProblemError(f"{what}; got dtype {value.dtype}")
+    return xp.astype(value, xp.float64, copy=False)
+
+
+def _require_finite(array: Array, what: str) -> None:
+    xp = namespace_of(array)
+    finite = xp.isfinite(array)
+    if bool(xp.all(finite)):
+        return
+    bad = int(xp.sum(xp.astype(~finite, xp.int64)))
+    raise InvalidProblemError(f"{what}; got {bad} entries that are NaN or infinite")

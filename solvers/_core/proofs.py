@@ -1,0 +1,107 @@
+"""``verify`` and ``reference_model``: the checks a user can run without trusting the solver."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from solvers._catalogue import entry_named
+from solvers._core.errors import InvalidProblemError
+from solvers._core.options import COMMON_KEYWORDS
+from solvers._core.result import NEGLIGIBLE, Result, Verification, relative_gap
+
+if TYPE_CHECKING:
+    import cvxpy
+
+__all__ = ["judge", "reference_model", "verify"]
+
+
+def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
+    """Check a result against the data it claims to answer.
+
+    Recomputes the objective of ``result.x``, its feasibility, and the bound from ``result.certificate``, with code that
+    shares nothing with the iteration that found them.
+
+    Parameters
+    ----------
+    result : Result
+        What an entry returned, possibly from another process or machine.
+    *args, **problem_options
+        Exactly the problem arguments of the original call: everything but the shared keywords.
+
+    Returns
+    -------
+    Verification
+        True iff the answer is feasible, ``fun`` is right within rounding, and ``bound`` is no stronger than the
+        re-established one.
+
+    Examples
+    --------
+    >>> import solvers
+    >>> X = solvers.load_example("ruspini").data
+    >>> result = solvers.kmeans_sdp(X, 4, rng=7)
+    >>> bool(solvers.verify(result, X, 4))
+    True
+    """
+    if not isinstance(result, Result):
+        raise TypeError(f"result must be a solvers Result; got {type(result).__name__}")
+    entry = entry_named(result.entry)
+    for name in problem_options:
+        if name in COMMON_KEYWORDS:
+            raise TypeError(f"verify takes the problem arguments of {entry.name} only; {name!r} is a shared keyword")
+    check = _load(entry.verifier)
+    verification: Verification = check(result, *args, **problem_options)
+    return verification
+
+
+def reference_model(name: str, *args: Any, **problem_options: Any) -> cvxpy.Problem:
+    """The textbook convex model of an entry, for any conic or LP solver.
+
+    Parameters
+    ----------
+    name : str
+        An entry of :func:`solvers.catalogue`.
+    *args, **problem_options
+        The entry's problem arguments.
+
+    Returns
+    -------
+    cvxpy.Problem
+        Unsolved. Its optimal value bounds the entry's objective.
+    """
+    entry = entry_named(name)
+    if not entry.model:
+        raise InvalidProblemError(f"{name} has no convex reference model")
+    return _load(entry.model)(*args, **problem_options)
+
+
+def judge(
+    result: Result, *, fun: float, bound: float, fun_slack: float, feasible: str = "", scale: float
+) -> Verification:
+    """Compare what a result claims with what was recomputed from the data.
+
+    ``feasible`` is empty or says what is wrong with ``x``. A bound is accepted if it is no stronger than ``bound`` and
+    the claimed gap and success if they follow from the claimed numbers.
+    """
+    recomputed_gap = max(0.0, relative_gap(fun, bound, result.sense, scale))
+    claimed_gap = max(0.0, relative_gap(result.fun, result.bound, result.sense, scale))
+    stronger = result.bound > bound if result.sense == "min" else result.bound < bound
+    if feasible:
+        verdict = f"infeasible: {feasible}"
+    elif not abs(result.fun - fun) <= fun_slack:
+        verdict = f"fun is {result.fun!r} and was recomputed as {fun!r}"
+    elif stronger or math.isnan(result.bound):
+        verdict = f"bound is {result.bound!r} and only {bound!r} could be re-established"
+    elif not (result.gap == claimed_gap or abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE)):
+        verdict = f"gap is {result.gap!r} and follows as {claimed_gap!r} from fun and bound"
+    elif result.success is not result.status.success:
+        verdict = f"success is {result.success!r} with status {result.status.name}"
+    else:
+        return Verification(True, fun, bound, recomputed_gap, "objective, feasibility and bound re-established")
+    return Verification(False, fun, bound, recomputed_gap, verdict)
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

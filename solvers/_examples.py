@@ -1,0 +1,58 @@
+"""Small real data sets, shipped with the package; nothing is downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["EXAMPLES", "Example", "load_example"]
+
+EXAMPLES = ("glass", "iris", "ruspini", "seeds")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A data set: ``data`` (n, p) float64, ``target`` (n,) class labels or None, where it comes from."""
+
+    name: str
+    data: npt.NDArray[np.float64]
+    target: npt.NDArray[np.str_] | None
+    source: str
+
+
+_SOURCES = {
+    "glass": "UCI Glass Identification (B. German, 1987), scaled to [-1, 1] per column; CC BY 4.0",
+    "iris": "Iris (R. A. Fisher, 1936), scikit-learn's copy; CC BY 4.0 / BSD-3-Clause",
+    "ruspini": "E. H. Ruspini, Numerical methods for fuzzy clustering, Information Sciences 2, 1970",
+    "seeds": "UCI Seeds (M. Charytanowicz et al., 2012); CC BY 4.0",
+}
+
+
+def load_example(name: str) -> Example:
+    """Load a data set that ships with the package.
+
+    Parameters
+    ----------
+    name : {"glass", "iris", "ruspini", "seeds"}
+
+    Returns
+    -------
+    Example
+        With ``data`` (n, p) float64, ``target`` (n,) strings or None, ``source``.
+
+    Examples
+    --------
+    >>> import solvers
+    >>> solvers.load_example("ruspini").data.shape
+    (75, 2)
+    """
+    if name not in EXAMPLES:
+        raise ValueError(f"no example data set is called {name!r}; known: {', '.join(EXAMPLES)}")
+    folder = files("solvers") / "_data"
+    data = np.loadtxt((folder / f"{name}.csv").read_text().splitlines(), delimiter=",", dtype=np.float64, ndmin=2)
+    labels = folder / f"{name}_labels.txt"
+    target = np.array(labels.read_text().split("\n")[: len(data)]) if labels.is_file() else None
+    return Example(name, data, target, _SOURCES[name])

@@ -1,0 +1,7 @@
+"""Alias: ``solvers.ranking`` is the package ``ranking``."""
+
+import sys
+
+import ranking
+
+sys.modules[__name__] = ranking
