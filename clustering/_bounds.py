@@ -34,7 +34,7 @@ import numpy as np
 from clustering._problem import Groups, KMeansProblem
 from clustering._result import Certificate, MultiplierCertificate, StructuredCertificate
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
-from solvers._core.linalg import CHUNK_ROWS, UNIT, tall_r_factor, top_eigenvalue_sum
+from solvers._core.linalg import UNIT, row_chunks, tall_r_factor, top_eigenvalue_sum
 
 __all__ = ["LowerBound", "dense_multiplier", "evaluate", "lower_bound", "multiplier_bound", "structured_bound"]
 
@@ -188,7 +188,7 @@ def _factored_bound(
         stacked = xp.concat(
             [root / math.sqrt(float(np.sum(groups.totals))), root * groups.points[rows, :], columns], axis=1
         )
-        chunks = (stacked[start : start + CHUNK_ROWS, :] for start in range(0, stacked.shape[0], CHUNK_ROWS))
+        chunks = row_chunks(stacked)
         triangle, path = tall_r_factor(xp, chunks)
         depth = max(depth, path)
         left, right = int(begin[k]), int(begin[-1] - begin[k + 1])

@@ -99,11 +99,17 @@ def admm_step(
 
 
 def _never_empty(labels: Array, before: Array, n_clusters: int) -> Array:
-    """The new labels, with the first row of each emptied cluster left where it was."""
+    """The new labels, with one row returned to each emptied cluster: one of its own where a fuller cluster has it."""
     xp = namespace_of(labels)
     host, old = np.array(to_host(labels)), to_host(before)
-    for k in np.flatnonzero(np.bincount(host, minlength=n_clusters) == 0):
-        host[int(np.flatnonzero(old == k)[0])] = k
+    counts = np.bincount(host, minlength=n_clusters)
+    for k in np.flatnonzero(counts == 0):
+        spare = counts[host] > 1
+        own = spare & (old == k)
+        row = int(np.flatnonzero(own if own.any() else spare)[0])
+        counts[host[row]] -= 1
+        counts[k] += 1
+        host[row] = k
     return xp.asarray(host, device=_device(labels))
 
 

@@ -7,6 +7,7 @@ cost digits of the bound.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,10 @@ from solvers._core.linalg import UNIT
 from solvers._core.options import check_integer
 
 __all__ = ["Groups", "KMeansProblem", "kmeans_problem", "validate_points"]
+
+
+# Magnitudes whose squares, and sums of them, neither overflow nor lose digits to underflow.
+SAFE_MAGNITUDES = (1e-140, 1e140)
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,7 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         raise InvalidProblemError(
             f"n_clusters must be at most the number of distinct rows of positive weight, {distinct}; got {n_clusters}"
         )
+    _require_safe_squares(float(xp.max(xp.abs(points))), float(xp.max(weights)), math.prod(points.shape), low=0.0)
     total = xp.sum(weights)
     shift = xp.zeros(points.shape[1], dtype=xp.float64, device=backend.device)
     centred = points
@@ -147,9 +153,8 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         mean = (weights @ centred) / total
         centred = centred - mean
         shift = shift + mean
+    _require_safe_squares(float(xp.max(xp.abs(centred))), float(xp.max(weights)), math.prod(centred.shape))
     scatter = float(xp.sum(weights * xp.sum(centred * centred, axis=1)))
-    if not np.isfinite(scatter):
-        raise InvalidProblemError("X must have squared distances within float64; rescale the data")
     if backend.device is None:
         freeze(centred)
     return KMeansProblem(
@@ -163,6 +168,16 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         backend=backend,
         _rows=None if kept is None else rows - shift,
     )
+
+
+def _require_safe_squares(largest: float, weight: float, entries: int, low: float = SAFE_MAGNITUDES[0]) -> None:
+    """Refuse data whose squared distances overflow float64, or vanish in it though the points differ."""
+    high = SAFE_MAGNITUDES[1]
+    if largest > 0 and not (low < largest < high and largest * math.sqrt(weight * entries) < high):
+        raise InvalidProblemError(
+            f"X must have entries whose squared differences fit into float64, of magnitude {SAFE_MAGNITUDES[0]:g} to "
+            f"{high:g} (times the root of the weights); got {largest:g}: rescale the data"
+        )
 
 
 def _distinct_rows(points: Array, at_least: int) -> int:
