@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from clustering._spectral import Spectrum, project_spectrum
 from solvers._core.arrays import Array, FloatArray, IntArray, namespace_of, to_host
 
 import numpy as np
 
-__all__ = ["admm_step", "assign", "improve_labels", "structured_moments"]
+__all__ = [
+    "assign",
+    "improve_labels",
+    "multiplier",
+    "rescale_multiplier",
+    "spectral_argument",
+    "splitting_step",
+    "structured_moments",
+]
 
 # A move must lower the cost by this fraction of the point's own term, so that rounding cannot cycle.
 MOVE_TOLERANCE = 1e-12
@@ -79,23 +86,42 @@ def structured_moments(
     return np.stack(sums), np.stack(cross), np.stack(products)
 
 
-def admm_step(
-    affinity: Array, state: tuple[Array, Array], q: Array, rho: float, trace: float, relaxation: float
-) -> tuple[tuple[Array, Array], Spectrum, float, float]:
-    """One iteration of the two-block splitting; returns the state, the spectrum of Z1 and both residuals.
+def spectral_argument(state: Array, affinity: Array, rho: float) -> Array:
+    """|T| + A / rho = Z2 - Y + A / rho, the matrix that the spectral block projects."""
+    xp = namespace_of(state)
+    return xp.abs(state) + affinity / rho
 
-    Z1 = projection of Z2 - Y + A/rho on {Z psd, Zq = q, tr Z = trace + 1}; T = relaxed Z1 + Y; Z2 = max(T, 0); Y = T - Z2.
-    Residuals are |Z1 - Z2| and rho |change of Z2|.
+
+def rescale_multiplier(state: Array, factor: float) -> Array:
+    """T with its negative part Y multiplied by a factor."""
+    xp = namespace_of(state)
+    return xp.where(state < 0, factor * state, state)
+
+
+def multiplier(state: Array, rho: float) -> Array:
+    """B = -rho Y, exactly symmetric."""
+    xp = namespace_of(state)
+    negative = xp.where(state < 0, -rho * state, xp.zeros_like(state))
+    return 0.5 * (negative + negative.T)
+
+
+def splitting_step(
+    factor: Array, state: Array, matrix: Array, affinity: Array, rho: float, relaxation: float
+) -> tuple[Array, Array, float, float]:
+    """Block 2 and the next argument of block 1, from the factor of Z1 = factor factor^T.
+
+    T = relaxation Z1 + (1 - relaxation) Z2 + Y, then Z2 = max(T, 0) and Y = T - Z2. Returns T, |T| + A / rho (which may
+    take the place of ``state`` and ``matrix``), |Z1 - Z2| and |change of Z2|.
     """
-    z2, y = state
-    xp = namespace_of(z2)
-    spectrum = project_spectrum(z2 - y + affinity / rho, q, trace)
-    z1 = spectrum.matrix()
-    t = relaxation * z1 + (1.0 - relaxation) * z2 + y
-    fresh = xp.where(t > 0, t, xp.zeros_like(t))
-    primal = float(xp.sqrt(xp.sum((z1 - fresh) ** 2)))
-    dual = rho * float(xp.sqrt(xp.sum((fresh - z2) ** 2)))
-    return (fresh, t - fresh), spectrum, primal, dual
+    xp = namespace_of(state)
+    z1 = factor @ factor.T
+    zero = xp.zeros_like(state)
+    before = xp.where(state > 0, state, zero)
+    t = relaxation * z1 - relaxation * before + state
+    positive = xp.where(t > 0, t, zero)
+    primal = float(xp.sqrt(xp.sum((z1 - positive) ** 2)))
+    moved = float(xp.sqrt(xp.sum((positive - before) ** 2)))
+    return t, spectral_argument(t, affinity, rho), primal, moved
 
 
 def _never_empty(labels: Array, before: Array, n_clusters: int) -> Array:

@@ -6,11 +6,18 @@ import math
 
 import numpy as np
 
-from clustering._spectral import Spectrum, project_spectrum
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 
-__all__ = ["admm_step", "assign", "improve_labels", "structured_moments"]
+__all__ = [
+    "assign",
+    "improve_labels",
+    "multiplier",
+    "rescale_multiplier",
+    "spectral_argument",
+    "splitting_step",
+    "structured_moments",
+]
 
 MOVE_TOLERANCE = 1e-12
 
@@ -134,35 +141,59 @@ def structured_moments(
     return sums, cross, products
 
 
-def admm_step(
-    affinity: FloatArray,
-    state: tuple[FloatArray, FloatArray],
-    q: FloatArray,
-    rho: float,
-    trace: float,
-    relaxation: float,
-) -> tuple[tuple[FloatArray, FloatArray], Spectrum, float, float]:
-    """One iteration of the two-block splitting; see the array kernel for the formulas."""
-    z2, y = state
-    spectrum = project_spectrum(z2 - y + affinity / rho, q, trace)
-    fresh, multiplier, primal, moved = _split(spectrum.matrix(), z2, y, relaxation)
-    return (fresh, multiplier), spectrum, math.sqrt(primal), rho * math.sqrt(moved)
+def spectral_argument(state: FloatArray, affinity: FloatArray, rho: float) -> FloatArray:
+    """|T| + A / rho, the matrix that the spectral block projects."""
+    return np.abs(state) + affinity / rho
+
+
+def rescale_multiplier(state: FloatArray, factor: float) -> FloatArray:
+    """T with its negative part Y multiplied by a factor."""
+    return np.where(state < 0, factor * state, state)
+
+
+def multiplier(state: FloatArray, rho: float) -> FloatArray:
+    """B = -rho Y, exactly symmetric."""
+    return _multiplier(state, rho)
+
+
+def splitting_step(
+    factor: FloatArray, state: FloatArray, matrix: FloatArray, affinity: FloatArray, rho: float, relaxation: float
+) -> tuple[FloatArray, FloatArray, float, float]:
+    """Block 2 and the next argument of block 1, in place of ``state`` and ``matrix``; see the array kernel."""
+    np.matmul(factor, factor.T, out=matrix)
+    primal, moved = _split(matrix, state, affinity, 1.0 / rho, relaxation)
+    return state, matrix, math.sqrt(primal), math.sqrt(moved)
 
 
 @njit()
+def _multiplier(state: FloatArray, rho: float) -> FloatArray:
+    n = state.shape[0]
+    result = np.zeros((n, n))
+    for i in range(n):
+        for j in range(i):
+            value = -0.5 * rho * (min(state[i, j], 0.0) + min(state[j, i], 0.0))
+            result[i, j] = value
+            result[j, i] = value
+        result[i, i] = -rho * min(state[i, i], 0.0)
+    return result
+
+
+@njit(fastmath={"reassoc", "contract"})
 def _split(
-    z1: FloatArray, z2: FloatArray, y: FloatArray, relaxation: float
-) -> tuple[FloatArray, FloatArray, float, float]:
-    """Z2, Y and the squared residuals, in one pass over the matrices."""
+    z1: FloatArray, state: FloatArray, affinity: FloatArray, inverse_rho: float, relaxation: float
+) -> tuple[float, float]:
+    """One pass over the matrices; z1 becomes |T| + A / rho. Returns the squared residuals."""
     n = z1.shape[0]
-    fresh, multiplier = np.empty_like(z1), np.empty_like(z1)
     primal, moved = 0.0, 0.0
     for i in range(n):
         for j in range(n):
-            t = relaxation * z1[i, j] + (1.0 - relaxation) * z2[i, j] + y[i, j]
-            positive = t if t > 0.0 else 0.0
-            fresh[i, j] = positive
-            multiplier[i, j] = t - positive
-            primal += (z1[i, j] - positive) ** 2
-            moved += (positive - z2[i, j]) ** 2
-    return fresh, multiplier, primal, moved
+            z = z1[i, j]
+            old = state[i, j]
+            positive_before = max(old, 0.0)
+            t = relaxation * z - relaxation * positive_before + old
+            positive = max(t, 0.0)
+            primal += (z - positive) * (z - positive)
+            moved += (positive - positive_before) * (positive - positive_before)
+            state[i, j] = t
+            z1[i, j] = abs(t) + affinity[i, j] * inverse_rho
+    return primal, moved
