@@ -35,7 +35,7 @@ DEFAULT_ITERATIONS = 3_000
 
 RELAXATION = 1.6
 FIRST_PENALTY = 0.5
-BALANCE_EVERY, BALANCE_UNTIL = 20, 200
+BALANCE_EVERY, BALANCE_UNTIL = 20, 400
 # Changes of the penalty below this ratio are not worth the disturbance of the eigenspace.
 BALANCE_DEADBAND = 1.2
 STALL_PATIENCE = 1_000

@@ -21,7 +21,7 @@ from solvers._core.result import Status
 __all__ = ["kmeans_sdp"]
 
 # method="auto" solves the relaxation up to this many rows.
-AUTO_ADMM_ROWS = 500
+AUTO_ADMM_ROWS = 3_000
 # Entries of X up to which array code beats compiling.
 SMALL = 256
 
