@@ -2,8 +2,8 @@
 
     min T - <A, Z>   subject to   Z psd, Zq = q, tr Z = K   (block 1),   Z >= 0   (block 2)
 
-All linear equations lie in block 1 and hold to rounding in every iteration; the multiplier of block 2 is B = -rho Y >= 0 by
-construction, so a rigorous bound is at hand any time. A is scaled by its spectral norm.
+All linear equations lie in block 1 and hold to rounding in every iteration; the multiplier of block 2 is B = -rho Y
+>= 0 by construction, so a rigorous bound is at hand any time. A is scaled by its spectral norm.
 
 With T the matrix that block 2 splits, Z2 = max(T, 0) and Y = min(T, 0); so one matrix is the whole state, and block 1
 projects |T| + A / rho.
@@ -113,7 +113,7 @@ def solve_relaxation(run: Run, scale: float, settings: ADMMSettings) -> None:
 
 
 def _warm_start(run: Run, norm: float, scale: float) -> tuple[float, Array]:
-    """rho and T, from an earlier multiplier or from the best labels and their structured multiplier."""
+    """Penalty rho and state T, from an earlier multiplier or from the best labels and their structured multiplier."""
     problem = run.problem
     groups: Groups = run.monitor.x
     xp = problem.backend.xp
@@ -155,8 +155,8 @@ def _round(run: Run, spectrum: Spectrum) -> Array:
 def _feasible_value(problem: KMeansProblem, spectrum: Spectrum, rows: Array) -> float:
     """SDP objective, for A = rows rows^T, at a feasible point near Z1.
 
-    Each negative entry -v at (i, j) is cancelled by v (e_i + e_j)(e_i + e_j)^T, which is psd; a symmetric diagonal scaling
-    (Sinkhorn) restores Zq = q, and a mixture with q q^T or I the trace.
+    Each negative entry -v at (i, j) is cancelled by v (e_i + e_j)(e_i + e_j)^T, which is psd; a symmetric diagonal
+    scaling (Sinkhorn) restores Zq = q, and a mixture with q q^T or I the trace.
     """
     xp = problem.backend.xp
     q = spectrum.q
@@ -182,7 +182,9 @@ def _feasible_value(problem: KMeansProblem, spectrum: Spectrum, rows: Array) -> 
     return scatter - (1.0 - mix) * value - mix * scatter
 
 
-def _estimated_bound(problem: KMeansProblem, multiplier: Array, rows: Array, eigenpairs: LeadingEigenpairs, scale: float) -> float:
+def _estimated_bound(
+    problem: KMeansProblem, multiplier: Array, rows: Array, eigenpairs: LeadingEigenpairs, scale: float
+) -> float:
     """The bound of a multiplier by Rayleigh-Ritz: a little too high, hence only a hint when to prove."""
     xp = problem.backend.xp
     q = problem.direction

@@ -1,21 +1,22 @@
 r"""Rigorous lower bounds on the k-means cost, from any dual point.
 
 Let A = W^{1/2} X X^T W^{1/2} for centred points X (n, p) with weights w, q = sqrt(w)/|sqrt(w)|, P = I - q q^T and
-T = tr A. For every clustering the membership matrix Z is positive semidefinite and non-negative, Zq = q, tr Z = K, and its
-cost is T - <A, Z>. So for **every** symmetric B >= 0
+T = tr A. For every clustering the membership matrix Z is positive semidefinite and non-negative, Zq = q, tr Z = K, and
+its cost is T - <A, Z>. So for **every** symmetric B >= 0
 
     LB(B) = T - q^T B q - sum_{j < K} lambda_j(P (A + B) P)  <=  SDP value  <=  optimal cost,           (1)
 
 because <A, Z> <= <A + B, Z>, Z = q q^T + V with V psd, Vq = 0, tr V = K - 1, lambda_max(V) <= 1, and Ky Fan's maximum
 principle bounds <A + B, V>. No step needs B to be optimal, so any solver's multiplier gives a true bound.
 
-The *structured* B of a labelling G_1..G_K with total weights n_k, means mu_k and scales t_kl has zero diagonal blocks and
+The *structured* B of a labelling G_1..G_K with total weights n_k, means mu_k and scales t_kl has zero diagonal
+blocks and
 
     r_i^{kl} = max(0, n_l/2 (|x_i - mu_l|^2 - |x_i - mu_k|^2) - t_kl/2 (1 + n_l/n_k)),  i in G_k,
     B_kl = r^{kl} (r^{lk})^T / sqrt(s_kl s_lk),     s_kl = sum_i w_i r_i^{kl}                           (2)
 
-(for weights, rows scaled by sqrt(w)). Then A + B = F G F^T with F of m = p + (number of pairs) columns and G a permutation,
-so (1) needs one tall QR factorisation and an m x m eigenproblem.
+(for weights, rows scaled by sqrt(w)). Then A + B = F G F^T with F of m = p + (number of pairs) columns and G a
+permutation, so (1) needs one tall QR factorisation and an m x m eigenproblem.
 
 Every function returns the value of (1) in floating point and a bound on its error. A published bound is reduced by
 **twice** that error and verification subtracts it once: then a correct recomputation elsewhere, which may differ by the
@@ -200,10 +201,10 @@ def _factored_bound(
     merged, path = tall_r_factor(xp, triangles)
     depth += path
     r = to_host(merged)[1:, 1:]
-    position = {(k, int(l)): p + int(begin[k]) + j for k in range(n_clusters) for j, l in enumerate(partners[k])}
+    place = {(k, int(l)): p + int(begin[k]) + j for k in range(n_clusters) for j, l in enumerate(partners[k])}
     swap = np.arange(m)
-    for (k, l), index in position.items():
-        swap[index] = position[l, k]
+    for (k, l), index in place.items():
+        swap[index] = place[l, k]
     matrix = r[:, swap] @ r.T
     count = min(n_clusters - 1, matrix.shape[0])
     # Beyond the m eigenvalues all are zero, so negative ones among the largest K - 1 do not count.

@@ -27,7 +27,7 @@ SMALL = 256
 
 @dataclass(frozen=True)
 class NoSettings:
-    """This entry has no options."""
+    """No options."""
 
 
 def certify_kmeans(
@@ -89,14 +89,15 @@ def certify_kmeans(
 
     Notes
     -----
-    *Guarantee.* ``bound`` is at most the cost of every clustering of X into K groups, rounding errors included, whether or
-    not the labels are good; it is tight where the clusters are well separated and the labels right.
+    *Guarantee.* ``bound`` is at most the cost of every clustering of X into K groups, rounding errors included, whether
+    or not the labels are good; it is tight where the clusters are well separated and the labels right.
 
     *Complexity.* O(n (p + K)^2) time and O(n (p + K)) memory: hundreds of thousands of points in about a second.
 
     References
     ----------
-    T. Iguchi, D. Mixon, J. Peterson, S. Villar, Probably certifiably correct k-means clustering, Math. Program. 165, 2017.
+    T. Iguchi, D. Mixon, J. Peterson, S. Villar, Probably certifiably correct k-means clustering, Math.
+    Program. 165, 2017.
     J. Peng and Y. Wei, Approximating k-means-type clustering via semidefinite programming, SIAM J. Optim. 18, 2007.
 
     Examples

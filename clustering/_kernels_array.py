@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from solvers._core.arrays import Array, FloatArray, IntArray, namespace_of, to_host
-
 import numpy as np
+
+from solvers._core.arrays import Array, FloatArray, IntArray, namespace_of, to_host
 
 __all__ = [
     "assign",

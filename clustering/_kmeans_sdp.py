@@ -93,7 +93,8 @@ def kmeans_sdp(
     Returns
     -------
     ClusteringResult
-        ``labels`` (n,), ``centers`` (K, p), ``fun`` (their cost, in the squared unit of X), ``bound``, ``gap``, ``sdp_gap``.
+        ``labels`` (n,), ``centers`` (K, p), ``fun`` (their cost, in the squared unit of X), ``bound``, ``gap``,
+        ``sdp_gap``.
 
     Raises
     ------
@@ -103,9 +104,10 @@ def kmeans_sdp(
     Notes
     -----
     *Guarantee.* ``bound`` is at most the cost of every clustering of X into K groups, rounding errors included.
-    k-means++ seeds are improved by Hartigan-Wong moves (single points, which lower cost where Lloyd's algorithm stops). The
-    structured multiplier of the best labels is scaled by a one-dimensional search. The relaxation of Peng and Wei is solved
-    by ADMM with all equations in one block, so that every iterate gives a rigorous bound by Ky Fan's principle.
+    k-means++ seeds are improved by Hartigan-Wong moves (single points, which lower cost where Lloyd's algorithm stops).
+    The structured multiplier of the best labels is scaled by a one-dimensional search. The relaxation of Peng and Wei
+    is solved by ADMM with all equations in one block, so that every iterate gives a rigorous bound by Ky Fan's
+    principle.
 
     *Complexity.* Restarts O(n K p) a sweep; structured bound O(n (p + K)^2) time, O(n (p + K)) memory; ADMM O(n^3) an
     iteration, 12 n^2 doubles.
@@ -113,7 +115,8 @@ def kmeans_sdp(
     References
     ----------
     J. Peng and Y. Wei, Approximating k-means-type clustering via semidefinite programming, SIAM J. Optim. 18, 2007.
-    T. Iguchi, D. Mixon, J. Peterson, S. Villar, Probably certifiably correct k-means clustering, Math. Program. 165, 2017.
+    T. Iguchi, D. Mixon, J. Peterson, S. Villar, Probably certifiably correct k-means clustering, Math.
+    Program. 165, 2017.
     D. Arthur and S. Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
 
     Examples

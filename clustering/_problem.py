@@ -1,8 +1,8 @@
 """The k-means problem after validation, and a labelling laid out by cluster.
 
 Points x_i in R^p with weights w_i > 0, K clusters. Everything below works on points that were centred twice: after one
-subtraction of the weighted mean the rounding error of the mean is still there, and with an offset of 1e8 spreads it would
-cost digits of the bound.
+subtraction of the weighted mean the rounding error of the mean is still there, and with an offset of 1e8 spreads it
+would cost digits of the bound.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class KMeansProblem:
 
     @property
     def direction(self) -> Array:
-        """q = sqrt(w) / |sqrt(w)|, the unit vector that every membership matrix fixes."""
+        """Unit vector q = sqrt(w) / |sqrt(w)|, which every membership matrix fixes."""
         xp = self.backend.xp
         root = xp.sqrt(self.weights)
         return root / xp.sqrt(xp.sum(self.weights))

@@ -122,6 +122,6 @@ class Run:
     def _package(self, monitor: Monitor) -> ClusteringResult:
         groups: Groups = monitor.x
         labels = self.problem.expand(groups.labels, groups.means)
-        fields = monitor.fields() | {"x": labels}
         centers = self.problem.backend.give(groups.means + self.problem.shift)
-        return ClusteringResult(**fields, labels=labels, centers=centers, sdp_gap=self.sdp_gap)
+        own = {"x": labels, "labels": labels, "centers": centers, "sdp_gap": float(self.sdp_gap)}
+        return ClusteringResult(**(monitor.fields() | own))

@@ -2,9 +2,9 @@
 
 Consecutive iterations of a splitting method project nearly equal matrices, and of the projected spectrum only the
 eigenvalues above a threshold theta survive. :class:`LeadingEigenpairs` keeps a block that spans a little more than the
-surviving eigenvectors, improves it with one Chebyshev filter per matrix, and falls back to a full decomposition where the
-block does not reach below theta. The result steers the iteration only: a vector missing from the block costs convergence,
-never the validity of a bound.
+surviving eigenvectors, improves it with one Chebyshev filter per matrix, and falls back to a full decomposition where
+the block does not reach below theta. The result steers the iteration only: a vector missing from the block costs
+convergence, never the validity of a bound.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ FILTER_DEGREE = 6
 WIDEST = 3
 # Below this size a full decomposition is cheaper than a filter.
 SMALLEST = 48
+# From this size on a wider block is tried before a full decomposition.
+LARGE = 500
+SWEEPS_WHEN_WIDER = 2
+LANCZOS_STEPS = 12
 # The damped interval is widened downwards by this share of the spectrum, which moves between decompositions.
 MARGIN = 0.1
 
@@ -70,13 +74,32 @@ class LeadingEigenpairs:
     def project(self, matrix: Array) -> tuple[FloatArray, Array]:
         """Positive parts of the shifted eigenvalues, descending, and their vectors."""
         n = matrix.shape[0]
-        if self._restart or self._block is None or n <= SMALLEST or self._block.shape[1] * WIDEST > n:
+        if self._block is None or n <= SMALLEST or (self._restart and n < LARGE):
             return self._decompose(matrix)
-        values, vectors = self._filtered(matrix, self._block, self._low)
-        theta = simplex_threshold(values, self.trace)
-        if values[0] > theta or values[0] < self._low:
-            return self._decompose(matrix)
-        return self._keep(values, vectors, theta, EXTRA)
+        block, sweeps, extra = self._block, 1, EXTRA
+        if self._restart:
+            self._low, block, sweeps, extra = (
+                self._lowest(matrix),
+                self._wider(block),
+                SWEEPS_WHEN_WIDER,
+                EXTRA_AFTER_FULL,
+            )
+        while block.shape[1] * WIDEST <= n:
+            for _ in range(sweeps):
+                values, block = self._filtered(matrix, block, self._low)
+            theta = simplex_threshold(values, self.trace)
+            if self._low <= values[0] <= theta:
+                self._restart = False
+                return self._keep(values, block, theta, extra)
+            if n < LARGE:
+                break
+            self._low, block, sweeps, extra = (
+                self._lowest(matrix),
+                self._wider(block),
+                SWEEPS_WHEN_WIDER,
+                EXTRA_AFTER_FULL,
+            )
+        return self._decompose(matrix)
 
     def estimate(self, matrix: Array, count: int, scale: float) -> float:
         """Sum of the ``count`` largest eigenvalues of ``scale`` times the last matrix less one between 0 and 1.
@@ -105,6 +128,34 @@ class LeadingEigenpairs:
         self._block = vectors[:, max(0, size - active - extra) :]
         kept = xp.flip(vectors[:, size - active :], axis=1)
         return np.ascontiguousarray((values[size - active :] - theta)[::-1]), kept
+
+    def _wider(self, block: Array) -> Array:
+        """The block with half as many random columns again; which ones does not matter."""
+        xp = namespace_of(block)
+        columns = max(EXTRA_AFTER_FULL, block.shape[1] // 2)
+        fresh = np.random.default_rng(block.shape[1]).standard_normal((block.shape[0], columns))
+        return xp.linalg.qr(self._deflate(xp.concat([block, _on_device(fresh, block)], axis=1))).Q
+
+    def _lowest(self, matrix: Array) -> float:
+        """A number below the spectrum as a few Lanczos steps see it, by their residual and the margin."""
+        xp = namespace_of(matrix)
+        start = np.random.default_rng(0).standard_normal((matrix.shape[0], 1))
+        vector = self._deflate(_on_device(start, matrix))
+        vector = vector / xp.sqrt(xp.sum(vector * vector))
+        before, beta = xp.zeros_like(vector), 0.0
+        diagonal, beside = [], []
+        for _ in range(LANCZOS_STEPS):
+            image = self._apply(matrix, vector) - beta * before
+            alpha = float(xp.sum(image * vector))
+            image = image - alpha * vector
+            beta = float(xp.sqrt(xp.sum(image * image)))
+            diagonal.append(alpha)
+            beside.append(beta)
+            if beta <= 1e-12 * abs(alpha):
+                break
+            before, vector = vector, image / beta
+        values = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1))
+        return float(values[0] - beta - MARGIN * (values[-1] - values[0]))
 
     def _filtered(self, matrix: Array, block: Array, low: float) -> tuple[FloatArray, Array]:
         """One Chebyshev filter, orthonormalisation and Rayleigh-Ritz step; ascending Ritz pairs."""

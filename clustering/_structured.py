@@ -1,7 +1,7 @@
 """Search for the scale of the structured multiplier: the iteration behind ``method="structured"``.
 
-The value at a scale t is estimated from the m x m Gram matrix of P F (see :mod:`clustering._bounds` for F), which squares
-the condition number and therefore proves nothing; the winner goes to the rigorous evaluation.
+The value at a scale t is estimated from the m x m Gram matrix of P F (see :mod:`clustering._bounds` for F), which
+squares the condition number and therefore proves nothing; the winner goes to the rigorous evaluation.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def certify(groups: Groups, scale: float) -> tuple[LowerBound, StructuredCertifi
 def scale_trials(groups: Groups, target: float) -> Iterator[Trial]:
     """Evaluate scales, best guess first: the largest without clipping, a geometric grid, then golden sections.
 
-    Ends early once an estimate reaches ``target``. The bound was unimodal in log t on every instance scanned; where it is
-    not, a worse scale is found and the bound is still true.
+    Ends early once an estimate reaches ``target``. The bound was unimodal in log t on every instance scanned; where it
+    is not, a worse scale is found and the bound is still true.
     """
     top = _largest_eigenvalue(groups)
     if groups.problem.n_clusters == 1 or top <= 0.0:
