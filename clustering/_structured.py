@@ -53,7 +53,7 @@ def scale_trials(groups: Groups, target: float) -> Iterator[Trial]:
         return
     estimate = _Estimator(groups)
     unclipped = largest_unclipped_scale(groups)
-    scales = list(np.geomspace(0.02, 1.0, COARSE_TRIALS) * top)
+    scales = [float(share) * top for share in np.geomspace(0.02, 1.0, COARSE_TRIALS)]
     if 0.0 < unclipped < math.inf:
         scales.append(unclipped)
     found: dict[float, float] = {}
