@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clustering._bounds import dense_multiplier, multiplier_bound
-from clustering._problem import Groups, KMeansProblem
+from clustering._problem import Groups, KMeansProblem, largest_eigenvalue
 from clustering._result import MultiplierCertificate
 from clustering._spectral import LeadingEigenpairs, Spectrum
 from solvers._core.arrays import Array, to_host
@@ -72,7 +72,7 @@ def solve_relaxation(run: Run, scale: float, settings: ADMMSettings) -> None:
     xp = problem.backend.xp
     q = problem.direction
     rows = xp.expand_dims(xp.sqrt(problem.weights), axis=1) * problem.points
-    norm = _squared_norm(rows)
+    norm = largest_eigenvalue(rows) or 1.0
     rows = rows / math.sqrt(norm)
     affinity = rows @ rows.T
     eigenpairs = LeadingEigenpairs(q, n_clusters - 1.0)
@@ -192,8 +192,3 @@ def _estimated_bound(
     top = eigenpairs.estimate(rows @ rows.T + multiplier, problem.n_clusters - 1, scale)
     return float(xp.sum(rows * rows)) - form - top
 
-
-def _squared_norm(rows: Array) -> float:
-    """Largest eigenvalue of rows rows^T."""
-    gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
-    return float(np.linalg.eigvalsh(to_host(gram))[-1]) or 1.0

@@ -33,11 +33,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustering._problem import Groups, KMeansProblem
-from clustering._result import Certificate, MultiplierCertificate, StructuredCertificate
+from clustering._result import BlocksCertificate, Certificate, MultiplierCertificate, StructuredCertificate
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers._core.linalg import CHUNK_ROWS, UNIT, tall_r_factor, top_eigenvalue_sum
 
-__all__ = ["LowerBound", "dense_multiplier", "evaluate", "lower_bound", "multiplier_bound", "structured_bound"]
+__all__ = ["LowerBound", "dense_multiplier", "evaluate", "is_sound", "lower_bound", "multiplier_bound", "structured_bound"]
 
 # Constant of the symmetric eigensolver's and the Gram product's backward errors, relative to dimension times UNIT.
 EIGEN_ERROR = 10
@@ -68,7 +68,46 @@ def evaluate(problem: KMeansProblem, certificate: Certificate) -> LowerBound:
     take = problem.backend.take
     if isinstance(certificate, MultiplierCertificate):
         return multiplier_bound(problem, take(certificate.multiplier))
+    if isinstance(certificate, BlocksCertificate):
+        return _blocks_bound(problem, certificate)
     return structured_bound(Groups(problem, take(certificate.labels)), certificate.scales)
+
+
+def _blocks_bound(problem: KMeansProblem, certificate: BlocksCertificate) -> LowerBound:
+    """Sum of what the blocks re-establish, each of them at least 0."""
+    total = 0.0
+    for rows, proof in zip(certificate.blocks, certificate.proofs, strict=True):
+        if proof is not None:
+            total += evaluate(problem.subset(rows), proof).reestablished
+    return LowerBound(total, UNIT * len(certificate.blocks) * total)
+
+
+def is_sound(problem: KMeansProblem, certificate: object) -> bool:
+    """Whether a certificate from outside has the shapes and values that :func:`evaluate` relies on."""
+    k, n = problem.n_clusters, problem.n
+    if isinstance(certificate, StructuredCertificate):
+        labels, scales = np.asarray(certificate.labels), np.asarray(certificate.scales)
+        return bool(
+            labels.shape == (n,)
+            and labels.dtype.kind in "iu"
+            and np.array_equal(np.unique(labels), np.arange(k))
+            and scales.shape == (k, k)
+            and not np.isnan(scales).any()
+        )
+    if isinstance(certificate, MultiplierCertificate):
+        multiplier = np.asarray(certificate.multiplier)
+        return multiplier.shape == (n, n) and bool(np.isfinite(multiplier).all())
+    if isinstance(certificate, BlocksCertificate):
+        blocks = [np.asarray(rows) for rows in certificate.blocks]
+        if len(blocks) != len(certificate.proofs) or any(rows.ndim != 1 or rows.dtype.kind != "i" for rows in blocks):
+            return False
+        if not np.array_equal(np.sort(np.concatenate(blocks)), np.arange(n)):
+            return False
+        return all(
+            proof is None or (len(rows) > k and is_sound(problem.subset(rows), proof))
+            for rows, proof in zip(blocks, certificate.proofs, strict=True)
+        )
+    return False
 
 
 def lower_bound(problem: KMeansProblem) -> tuple[LowerBound, StructuredCertificate]:

@@ -141,7 +141,7 @@ def certify_kmeans(
             best = trial
         monitor.checkpoint()
     if best is not None:
-        bound, certificate = certify(groups, best.scale)
+        bound, certificate = certify(groups, best)
         monitor.prove(bound.published, certificate)
     monitor.finish(Status.CONVERGED)
     result = monitor.result()

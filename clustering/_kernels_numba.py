@@ -11,6 +11,7 @@ from solvers._core.jit import njit
 
 __all__ = [
     "assign",
+    "balance_blocks",
     "improve_labels",
     "multiplier",
     "rescale_multiplier",
@@ -99,9 +100,9 @@ def _sweep(points: FloatArray, weights: FloatArray, labels: IntArray, n_clusters
 
 @njit()
 def structured_moments(
-    points: FloatArray, weights: FloatArray, offsets: IntArray, means: FloatArray, totals: FloatArray, scale: float
+    points: FloatArray, weights: FloatArray, offsets: IntArray, means: FloatArray, totals: FloatArray, scales: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Sums, cross moments and products of the structured multiplier at one scale."""
+    """Sums, cross moments and products of the structured multiplier; see the array kernel."""
     p = points.shape[1]
     n_clusters = len(totals)
     sums = np.zeros((n_clusters, n_clusters))
@@ -118,7 +119,7 @@ def structured_moments(
                 offset = means[l, j] - means[k, j]
                 slope[l, j] = -totals[l] * offset
                 square += 0.5 * totals[l] * offset * (means[l, j] + means[k, j])
-            constant[l] = square - 0.5 * scale * (1.0 + totals[l] / totals[k])
+            constant[l] = square - 0.5 * scales[k, l] * (1.0 + totals[l] / totals[k])
         for i in range(offsets[k], offsets[k + 1]):
             w = weights[i]
             for l in range(n_clusters):
@@ -197,3 +198,39 @@ def _split(
             state[i, j] = t
             z1[i, j] = abs(t) + affinity[i, j] * inverse_rho
     return primal, moved
+
+
+def balance_blocks(points: FloatArray, place: IntArray, n_blocks: int, sweeps: int) -> IntArray:
+    """Blocks of the centred rows of one cluster after exchanges; see the array kernel."""
+    fresh = np.array(place)
+    _exchange(points, fresh, n_blocks, sweeps)
+    return fresh
+
+
+@njit()
+def _exchange(points: FloatArray, place: IntArray, n_blocks: int, sweeps: int) -> None:
+    """Exchange rows of different blocks while that lowers sum_j |sum of block j|^2 / (size of block j)."""
+    n, p = points.shape
+    sums = np.zeros((n_blocks, p))
+    counts = np.zeros(n_blocks)
+    for i in range(n):
+        counts[place[i]] += 1.0
+        for j in range(p):
+            sums[place[i], j] += points[i, j]
+    for sweep in range(sweeps):
+        for i in range(n):
+            # Partners at a distance that grows with the sweep: no random numbers needed.
+            other = (i + 1 + sweep * (sweep + 3) * 7) % n
+            a, b = place[i], place[other]
+            if a == b:
+                continue
+            change = 0.0
+            for j in range(p):
+                step = points[other, j] - points[i, j]
+                change += step * (2.0 * sums[a, j] + step) / counts[a] - step * (2.0 * sums[b, j] - step) / counts[b]
+            if change < 0.0:
+                for j in range(p):
+                    step = points[other, j] - points[i, j]
+                    sums[a, j] += step
+                    sums[b, j] -= step
+                place[i], place[other] = b, a

@@ -19,7 +19,7 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.linalg import UNIT
 from solvers._core.options import check_integer
 
-__all__ = ["Groups", "KMeansProblem", "kmeans_problem", "validate_points"]
+__all__ = ["Groups", "KMeansProblem", "kmeans_problem", "largest_eigenvalue", "validate_points"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,13 @@ class KMeansProblem:
         root = xp.sqrt(self.weights)
         return root / xp.sqrt(xp.sum(self.weights))
 
+    def subset(self, rows: IntArray) -> KMeansProblem:
+        """The same problem for some of the rows (positions among those of positive weight), centred afresh."""
+        xp = self.backend.xp
+        index = self.backend.take(rows)
+        points, weights = xp.take(self.points, index, axis=0), xp.take(self.weights, index)
+        return _centred(points, weights, None, len(rows), self.n_clusters, self.backend, None)
+
     def expand(self, labels: Array, centers: Array) -> Array:
         """Labels of all original rows in the caller's array kind; rows of weight 0 go to the nearest centre."""
         if self.kept is None:
@@ -95,6 +102,12 @@ class KMeansProblem:
 
     # All original rows, centred; kept only where some weights are zero.
     _rows: Any = None
+
+
+def largest_eigenvalue(rows: Array) -> float:
+    """Largest eigenvalue of rows rows^T, the square of the spectral norm; for scaling, not for bounds."""
+    gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
+    return float(np.linalg.eigvalsh(to_host(gram))[-1])
 
 
 def validate_points(X: Any, sample_weight: Any, backend: Backend) -> tuple[Array, Array | None]:
@@ -140,6 +153,20 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         raise InvalidProblemError(
             f"n_clusters must be at most the number of distinct rows of positive weight, {distinct}; got {n_clusters}"
         )
+    return _centred(points, weights, kept, int(rows.shape[0]), n_clusters, backend, None if kept is None else rows)
+
+
+def _centred(
+    points: Array,
+    weights: Array,
+    kept: IntArray | None,
+    n_rows: int,
+    n_clusters: int,
+    backend: Backend,
+    everyone: Array | None,
+) -> KMeansProblem:
+    """The problem of validated rows, centred twice."""
+    xp = backend.xp
     total = xp.sum(weights)
     shift = xp.zeros(points.shape[1], dtype=xp.float64, device=backend.device)
     centred = points
@@ -157,11 +184,11 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         weights=weights,
         shift=shift,
         kept=kept,
-        n_rows=int(rows.shape[0]),
+        n_rows=n_rows,
         n_clusters=n_clusters,
         scatter=scatter,
         backend=backend,
-        _rows=None if kept is None else rows - shift,
+        _rows=None if everyone is None else everyone - shift,
     )
 
 

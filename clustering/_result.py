@@ -8,7 +8,7 @@ from typing import Literal
 from solvers._core.arrays import Array, FloatArray, IntArray
 from solvers._core.result import Result
 
-__all__ = ["Certificate", "ClusteringResult", "MultiplierCertificate", "StructuredCertificate"]
+__all__ = ["BlocksCertificate", "Certificate", "ClusteringResult", "MultiplierCertificate", "StructuredCertificate"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,24 @@ class MultiplierCertificate:
     kind: Literal["multiplier"] = "multiplier"
 
 
-Certificate = StructuredCertificate | MultiplierCertificate
+@dataclass(frozen=True)
+class BlocksCertificate:
+    """Bounds of disjoint blocks of rows, whose sum bounds the whole.
+
+    Attributes
+    ----------
+    blocks : tuple of (n_j,) int64
+        Rows (counted among those of positive weight) of each block; together all rows, each once.
+    proofs : tuple
+        Certificate of each block as a problem of its own; None proves 0.
+    """
+
+    blocks: tuple[IntArray, ...]
+    proofs: tuple[StructuredCertificate | MultiplierCertificate | None, ...]
+    kind: Literal["blocks"] = "blocks"
+
+
+Certificate = StructuredCertificate | MultiplierCertificate | BlocksCertificate
 
 
 class ClusteringResult(Result):
@@ -68,4 +85,5 @@ class ClusteringResult(Result):
 
 ClusteringResult.__module__ = "clustering"
 StructuredCertificate.__module__ = "clustering"
+BlocksCertificate.__module__ = "clustering"
 MultiplierCertificate.__module__ = "clustering"

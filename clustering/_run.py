@@ -99,7 +99,7 @@ class Run:
             if monitor.out_of_time():
                 break
         assert best is not None
-        bound, certificate = certify(groups, best.scale)
+        bound, certificate = certify(groups, best)
         monitor.prove(bound.published, certificate)
         return best.scale
 
