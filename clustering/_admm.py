@@ -63,7 +63,7 @@ LOOSE = (
 )
 
 
-def solve_relaxation(run: Run, scale: float, settings: ADMMSettings) -> None:
+def solve_relaxation(run: Run, scale: float, check_every: int) -> None:
     """Iterate from the best labels, whose structured multiplier has the given scale, until the monitor stops."""
     problem, monitor = run.problem, run.monitor
     n_clusters, kernels = problem.n_clusters, problem.backend.kernels
@@ -86,9 +86,10 @@ def solve_relaxation(run: Run, scale: float, settings: ADMMSettings) -> None:
             spectrum.factor(), state, matrix, affinity, rho, RELAXATION
         )
         dual = rho * moved
-        if monitor.due(settings.check_every):
+        if monitor.due(check_every):
             checks += 1
-            run.offer(_round(run, spectrum))
+            if not run.fixed_labels:
+                run.offer(_round(run, spectrum))
             best_value = min(best_value, norm * _feasible_value(problem, spectrum, rows))
             multiplier = kernels.multiplier(state, rho * norm)
             if proves_always or checks % CHECKS_PER_PROOF == 0 or monitor.nit == monitor.max_iter:
@@ -191,4 +192,3 @@ def _estimated_bound(
     form = float(q @ (multiplier @ q))
     top = eigenpairs.estimate(rows @ rows.T + multiplier, problem.n_clusters - 1, scale)
     return float(xp.sum(rows * rows)) - form - top
-

@@ -5,8 +5,8 @@ Restricting a clustering to a block S_j costs no less than the best clustering o
     OPT_K(X) >= sum_j OPT_K(S_j) >= sum_j bound_j.
 
 What the split itself loses is sum_jk n_jk |mu_jk - mu_k|^2 with mu_jk the mean of the members of cluster k in block j.
-Blocks are therefore chosen against the clusters (anticlustering): each has the same share of every cluster, with means as
-nearly equal as exchanges of two rows can make them. Blocks are solved one by one by the splitting method.
+Blocks are therefore chosen against the clusters (anticlustering): each has the same share of every cluster, with means
+as nearly equal as exchanges of two rows can make them. Blocks are solved one by one by the splitting method.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 
 from clustering._bounds import lower_bound
 from clustering._problem import Groups, KMeansProblem
-from clustering._result import BlocksCertificate, Certificate
-from solvers._core.arrays import FloatArray, IntArray, to_host
+from clustering._result import BlockProof, BlocksCertificate
+from solvers._core.arrays import IntArray, to_host
 
 if TYPE_CHECKING:
     from clustering._run import Run
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["BlocksSettings", "anticlusters", "bound_by_blocks"]
 
 EXCHANGE_SWEEPS = 12
-# A block stops at this share of the gap that its structured bound leaves: its own relaxation is loose anyway.
-BLOCK_TOLERANCE = 2e-4
+# Gap at which a block stops: what the split loses is of that size.
+BLOCK_TOLERANCE = 3e-4
 BLOCK_ITERATIONS = 250
+CHECK_EVERY = 25
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def anticlusters(problem: KMeansProblem, labels: IntArray, block_size: int) -> l
     return [np.flatnonzero(place == j) for j in range(count)]
 
 
-def _opening(problem: KMeansProblem, rows: IntArray) -> tuple[float, Certificate | None]:
+def _opening(problem: KMeansProblem, rows: IntArray) -> tuple[float, BlockProof | None]:
     """The principal-component bound of a block; 0 where it has no more rows than clusters."""
     if len(rows) <= problem.n_clusters:
         return 0.0, None
@@ -87,8 +88,8 @@ def _opening(problem: KMeansProblem, rows: IntArray) -> tuple[float, Certificate
     return bound.published, certificate
 
 
-def _solve_block(run: Run, rows: IntArray, labels: IntArray) -> tuple[float, Certificate]:
-    from clustering._admm import ADMMSettings, solve_relaxation
+def _solve_block(run: Run, rows: IntArray, labels: IntArray) -> tuple[float, BlockProof]:
+    from clustering._admm import solve_relaxation
     from clustering._run import Run as Inner
 
     monitor = run.monitor
@@ -106,5 +107,6 @@ def _solve_block(run: Run, rows: IntArray, labels: IntArray) -> tuple[float, Cer
     inner.open(run.problem.backend.take(np.ascontiguousarray(labels)))
     scale = inner.certify_best()
     if inner.monitor.status is None:
-        solve_relaxation(inner, scale, ADMMSettings())
-    return inner.monitor.bound, inner.monitor.certificate
+        solve_relaxation(inner, scale, CHECK_EVERY)
+    proof: BlockProof = inner.monitor.certificate
+    return inner.monitor.bound, proof

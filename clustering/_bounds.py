@@ -37,7 +37,15 @@ from clustering._result import BlocksCertificate, Certificate, MultiplierCertifi
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers._core.linalg import CHUNK_ROWS, UNIT, tall_r_factor, top_eigenvalue_sum
 
-__all__ = ["LowerBound", "dense_multiplier", "evaluate", "is_sound", "lower_bound", "multiplier_bound", "structured_bound"]
+__all__ = [
+    "LowerBound",
+    "dense_multiplier",
+    "evaluate",
+    "is_sound",
+    "lower_bound",
+    "multiplier_bound",
+    "structured_bound",
+]
 
 # Constant of the symmetric eigensolver's and the Gram product's backward errors, relative to dimension times UNIT.
 EIGEN_ERROR = 10
@@ -238,7 +246,10 @@ def _factored_bound(
         stacked = xp.concat(
             [root / math.sqrt(float(np.sum(groups.totals))), root * groups.points[rows, :], columns], axis=1
         )
-        chunks = (stacked[start : min(start + CHUNK_ROWS, stacked.shape[0]), :] for start in range(0, stacked.shape[0], CHUNK_ROWS))
+        chunks = (
+            stacked[start : min(start + CHUNK_ROWS, stacked.shape[0]), :]
+            for start in range(0, stacked.shape[0], CHUNK_ROWS)
+        )
         triangle, path = tall_r_factor(xp, chunks)
         depth = max(depth, path)
         left, right = int(begin[k]), int(begin[-1] - begin[k + 1])

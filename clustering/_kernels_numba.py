@@ -100,7 +100,12 @@ def _sweep(points: FloatArray, weights: FloatArray, labels: IntArray, n_clusters
 
 @njit()
 def structured_moments(
-    points: FloatArray, weights: FloatArray, offsets: IntArray, means: FloatArray, totals: FloatArray, scales: FloatArray
+    points: FloatArray,
+    weights: FloatArray,
+    offsets: IntArray,
+    means: FloatArray,
+    totals: FloatArray,
+    scales: FloatArray,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Sums, cross moments and products of the structured multiplier; see the array kernel."""
     p = points.shape[1]

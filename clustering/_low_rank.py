@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from clustering._problem import Groups, largest_eigenvalue
 from solvers._core.arrays import Array
-from solvers._core.result import Status
 
 if TYPE_CHECKING:
     from clustering._run import Run
@@ -38,8 +37,8 @@ class LowRankSettings:
     rank: int = 0
 
 
-def improve_by_low_rank(run: Run, rank: int) -> None:
-    """Iterate from the best labels plus noise and offer the labels found on the way, until the monitor stops."""
+def improve_by_low_rank(run: Run, rank: int, limit: int) -> None:
+    """Iterate from the best labels plus noise and offer the labels found on the way, until they settle."""
     problem, monitor = run.problem, run.monitor
     xp = problem.backend.xp
     n, n_clusters = problem.n, problem.n_clusters
@@ -55,11 +54,13 @@ def improve_by_low_rank(run: Run, rank: int) -> None:
     member = xp.expand_dims(groups.labels, axis=1) == xp.arange(columns, device=problem.backend.device)
     u = _on_sphere(xp, u + xp.where(member, xp.expand_dims(q, axis=1), xp.zeros_like(u)), n_clusters)
     multiplier = xp.zeros_like(q)
-    while monitor.running():
+    while run.iterations_since_start < limit and monitor.running():
         along = q @ u
         violation = u @ along - q
         y = multiplier + penalty * violation
-        gradient = -2.0 * (rows @ (rows.T @ u)) + xp.expand_dims(y, axis=1) * along + xp.expand_dims(q, axis=1) * (y @ u)
+        gradient = (
+            -2.0 * (rows @ (rows.T @ u)) + xp.expand_dims(y, axis=1) * along + xp.expand_dims(q, axis=1) * (y @ u)
+        )
         following = _on_sphere(xp, u - step * gradient, n_clusters)
         change = float(xp.sqrt(xp.sum((following - u) ** 2))) / math.sqrt(n_clusters)
         u = following
@@ -72,11 +73,10 @@ def improve_by_low_rank(run: Run, rank: int) -> None:
                 run.certify_best()
             monitor.checkpoint(residual=change)
         if done:
-            monitor.finish(Status.CONVERGED)
+            break
 
 
 def _on_sphere(xp: ModuleType, u: Array, n_clusters: int) -> Array:
     """The nearest U >= 0 with |U|_F^2 = K."""
     positive = xp.where(u > 0, u, xp.zeros_like(u))
     return positive * math.sqrt(n_clusters / float(xp.sum(positive * positive)))
-

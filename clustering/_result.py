@@ -8,7 +8,14 @@ from typing import Literal
 from solvers._core.arrays import Array, FloatArray, IntArray
 from solvers._core.result import Result
 
-__all__ = ["BlocksCertificate", "Certificate", "ClusteringResult", "MultiplierCertificate", "StructuredCertificate"]
+__all__ = [
+    "BlockProof",
+    "BlocksCertificate",
+    "Certificate",
+    "ClusteringResult",
+    "MultiplierCertificate",
+    "StructuredCertificate",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,9 @@ class MultiplierCertificate:
     kind: Literal["multiplier"] = "multiplier"
 
 
+BlockProof = StructuredCertificate | MultiplierCertificate
+
+
 @dataclass(frozen=True)
 class BlocksCertificate:
     """Bounds of disjoint blocks of rows, whose sum bounds the whole.
@@ -55,11 +65,11 @@ class BlocksCertificate:
     """
 
     blocks: tuple[IntArray, ...]
-    proofs: tuple[StructuredCertificate | MultiplierCertificate | None, ...]
+    proofs: tuple[BlockProof | None, ...]
     kind: Literal["blocks"] = "blocks"
 
 
-Certificate = StructuredCertificate | MultiplierCertificate | BlocksCertificate
+Certificate = BlockProof | BlocksCertificate
 
 
 class ClusteringResult(Result):

@@ -68,7 +68,7 @@ def _pair_scale_trials(groups: Groups, best: Trial, target: float) -> Iterator[T
     """Coordinate search over the logarithms of the pairs' scales, with steps that shrink."""
     estimate = _Estimator(groups)
     n_clusters = groups.problem.n_clusters
-    steps = {pair: FIRST_STEP for pair in zip(*np.triu_indices(n_clusters, 1), strict=True)}
+    steps = dict.fromkeys(zip(*np.triu_indices(n_clusters, 1), strict=True), FIRST_STEP)
     for _ in range(PAIR_SWEEPS):
         before = best.estimate
         for (k, l), step in steps.items():
@@ -85,7 +85,7 @@ def _pair_scale_trials(groups: Groups, best: Trial, target: float) -> Iterator[T
                 steps[k, l] = 0.4 * step
             if best.estimate >= target:
                 return
-        if best.estimate - before <= PAIR_PROGRESS * max(target - best.estimate, 0.0):
+        if best.estimate - before <= PAIR_PROGRESS * (groups.cost - best.estimate):
             return
 
 
@@ -222,4 +222,3 @@ def _used_pairs(groups: Groups) -> np.ndarray:
         used[upper[0][nearest], upper[1][nearest]] = True
         used |= used.T
     return used
-
