@@ -1,8 +1,8 @@
 """The k-means problem after validation, and a labelling laid out by cluster.
 
 Points x_i in R^p with weights w_i > 0, K clusters. Everything below works on points that were centred twice: after one
-subtraction of the weighted mean the rounding error of the mean is still there, and with an offset of 1e8 spreads it would
-cost digits of the bound.
+subtraction of the weighted mean the rounding error of the mean is still there, and with an offset of 1e8 spreads it
+would cost digits of the bound.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.linalg import UNIT
 from solvers._core.options import check_integer
 
-__all__ = ["Groups", "KMeansProblem", "kmeans_problem", "validate_points"]
+__all__ = ["Groups", "KMeansProblem", "kmeans_problem", "largest_eigenvalue", "validate_points"]
 
 
 # Magnitudes whose squares, and sums of them, neither overflow nor lose digits to underflow.
@@ -79,10 +79,17 @@ class KMeansProblem:
 
     @property
     def direction(self) -> Array:
-        """q = sqrt(w) / |sqrt(w)|, the unit vector that every membership matrix fixes."""
+        """Unit vector q = sqrt(w) / |sqrt(w)|, which every membership matrix fixes."""
         xp = self.backend.xp
         root = xp.sqrt(self.weights)
         return root / xp.sqrt(xp.sum(self.weights))
+
+    def subset(self, rows: IntArray) -> KMeansProblem:
+        """The same problem for some of the rows (positions among those of positive weight), centred afresh."""
+        xp = self.backend.xp
+        index = self.backend.take(rows)
+        points, weights = xp.take(self.points, index, axis=0), xp.take(self.weights, index)
+        return _centred(points, weights, None, len(rows), self.n_clusters, self.backend, None)
 
     def expand(self, labels: Array, centers: Array) -> Array:
         """Labels of all original rows in the caller's array kind; rows of weight 0 go to the nearest centre."""
@@ -100,6 +107,12 @@ class KMeansProblem:
 
     # All original rows, centred; kept only where some weights are zero.
     _rows: Any = None
+
+
+def largest_eigenvalue(rows: Array) -> float:
+    """Largest eigenvalue of rows rows^T, the square of the spectral norm; for scaling, not for bounds."""
+    gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
+    return float(np.linalg.eigvalsh(to_host(gram))[-1])
 
 
 def validate_points(X: Any, sample_weight: Any, backend: Backend) -> tuple[Array, Array | None]:
@@ -145,6 +158,20 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         raise InvalidProblemError(
             f"n_clusters must be at most the number of distinct rows of positive weight, {distinct}; got {n_clusters}"
         )
+    return _centred(points, weights, kept, int(rows.shape[0]), n_clusters, backend, None if kept is None else rows)
+
+
+def _centred(
+    points: Array,
+    weights: Array,
+    kept: IntArray | None,
+    n_rows: int,
+    n_clusters: int,
+    backend: Backend,
+    everyone: Array | None,
+) -> KMeansProblem:
+    """The problem of validated rows, centred twice."""
+    xp = backend.xp
     _require_safe_squares(float(xp.max(xp.abs(points))), float(xp.max(weights)), math.prod(points.shape), low=0.0)
     total = xp.sum(weights)
     shift = xp.zeros(points.shape[1], dtype=xp.float64, device=backend.device)
@@ -162,11 +189,11 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         weights=weights,
         shift=shift,
         kept=kept,
-        n_rows=int(rows.shape[0]),
+        n_rows=n_rows,
         n_clusters=n_clusters,
         scatter=scatter,
         backend=backend,
-        _rows=None if kept is None else rows - shift,
+        _rows=None if everyone is None else everyone - shift,
     )
 
 
