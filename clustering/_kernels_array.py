@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from clustering._spectral import Spectrum, project_spectrum
 from solvers._core.arrays import Array, FloatArray, IntArray, namespace_of, to_host
-
-import numpy as np
 
 __all__ = ["admm_step", "assign", "improve_labels", "structured_moments"]
 
