@@ -1,6 +1,6 @@
 """Comparisons with other libraries. Three things that never mix: data, solvers, and the judge of their answers.
 
-A family's script lists workloads and calls :func:`main`::
+A family's script imports this module first, lists workloads and calls :func:`main`::
 
     Workload(
         name="gmm(200,10,4,1.0)",
@@ -27,9 +27,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Judgement", "Quality", "Seconds", "Solver", "TimesLess", "TimesOf", "Workload", "main"]
+
+# Scripts here bear the names of the family packages, which they would shadow; import this module before ``solvers``.
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [str(HERE.parent.parent), *(entry for entry in sys.path if Path(entry).resolve() != HERE)]
 
 
 @dataclass(frozen=True)
