@@ -28,7 +28,7 @@ suppress_warnings = ["config.cache"]  # the gallery's settings are not picklable
 default_role = "literal"
 
 numpydoc_show_class_members = False
-numpydoc_validation_checks: set[str] = set()
+autodoc_typehints = "none"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "certified-solvers"
@@ -50,7 +50,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "min_reported_time": 1,
-    "plot_gallery": "True",
+    "capture_repr": (),
 }
 warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*", category=UserWarning)
 
@@ -60,10 +60,14 @@ def write_reference(app: object) -> None:
     folder = HERE / "api" / "generated"
     folder.mkdir(parents=True, exist_ok=True)
     families = list(dict.fromkeys(entry.family for entry in ENTRIES))
-    pages = {"solvers": _page("solvers", [name for name, module in EXPORTS.items() if module.startswith("solvers._")])}
+    pages = {
+        "solvers": _page(
+            "solvers", "solvers", [name for name, module in EXPORTS.items() if module.startswith("solvers._")]
+        )
+    }
     for family in families:
         home = next(module for module in (EXPORTS[entry.name] for entry in ENTRIES if entry.family == family))
-        pages[family] = _page(home, list(importlib.import_module(home).__all__))
+        pages[family] = _page(home, f"solvers.{family}", list(importlib.import_module(home).__all__))
     for name, text in pages.items():
         path = folder / f"{name}.rst"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -72,7 +76,7 @@ def write_reference(app: object) -> None:
         stale.unlink()
 
 
-def _page(module: str, names: list[str]) -> str:
+def _page(module: str, public: str, names: list[str]) -> str:
     """Functions first, then classes, in the package's own order; exceptions last."""
     package = importlib.import_module(module)
     functions, classes, errors = [], [], []
@@ -82,7 +86,7 @@ def _page(module: str, names: list[str]) -> str:
             (errors if issubclass(value, BaseException) else classes).append(name)
         elif callable(value):
             functions.append(name)
-    title = f"``{module}``"
+    title = f"``{public}``"
     lines = [title, "=" * len(title), ""]
     for heading, directive, group in (
         ("Functions", "autofunction", functions),
@@ -92,7 +96,7 @@ def _page(module: str, names: list[str]) -> str:
         if group:
             lines += [heading, "-" * len(heading), ""]
         for name in group:
-            qualified = f"solvers.{name}" if name in EXPORTS else f"{module}.{name}"
+            qualified = f"solvers.{name}" if name in EXPORTS else f"{public}.{name}"
             lines += [
                 f".. {directive}:: {qualified}",
                 *([] if directive == "autofunction" else ["   :no-members:"]),
