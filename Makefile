@@ -57,6 +57,7 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 setup: $(VENV)/.stamp $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench
 

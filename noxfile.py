@@ -15,7 +15,6 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.10.9"
-nox.options.sessions = ["lint", "tests"]
 nox.options.default_venv_backend = "venv"
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
@@ -40,14 +39,14 @@ def lint(session: nox.Session) -> None:
     session.run("codespell")
 
 
-@nox.session
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """The documentation, warnings as errors."""
     session.install("-e", ".[plot]", *nox.project.dependency_groups(PROJECT, "docs"))
     session.run("sphinx-build", "-W", "--keep-going", "docs", "docs/_build/html", env=ONE_THREAD | _cache(session))
 
 
-@nox.session(tags=["nightly"])
+@nox.session(default=False, tags=["nightly"])
 @nox.parametrize("check", ["floors", "bounds", "coverage"])
 def nightly(session: nox.Session, check: str) -> None:
     """Oldest supported versions; kernels with bounds checks; coverage with the kernels as plain Python."""
