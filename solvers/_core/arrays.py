@@ -57,7 +57,9 @@ def kind_of(value: Any) -> Kind:
 
 def namespace_of(value: Array) -> ModuleType:
     """The array-API namespace of an array."""
-    return host_namespace if kind_of(value) == "numpy" else array_api_compat.array_namespace(value)
+    numpy_like = kind_of(value) == "numpy"
+    namespace: ModuleType = host_namespace if numpy_like else array_api_compat.array_namespace(value)
+    return namespace
 
 
 def to_host(value: Array) -> npt.NDArray[Any]:

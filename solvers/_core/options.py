@@ -14,7 +14,7 @@ import numpy as np
 
 from solvers._core.random import RNG, generator
 
-__all__ = ["COMMON_KEYWORDS", "Common", "check_choice", "check_integer", "check_number", "check_common"]
+__all__ = ["COMMON_KEYWORDS", "Common", "check_choice", "check_common", "check_integer", "check_number"]
 
 COMMON_KEYWORDS = (
     "method",
@@ -118,9 +118,10 @@ def check_integer(name: str, value: Any, *, low: int, high: int | None = None) -
     expected = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be {expected}; got {value!r}")
-    if value < low or (high is not None and value > high):
+    integer = int(value)
+    if integer < low or (high is not None and integer > high):
         raise ValueError(f"{name} must be {expected}; got {value!r}")
-    return int(value)
+    return integer
 
 
 def check_number(name: str, value: Any, *, low: float, strict: bool = False, finite: bool = True) -> float:
