@@ -64,7 +64,9 @@ def instances(seed: int, count: int, weighted: bool = True) -> Iterator[Instance
         distinct = len(np.unique(X if weights is None else X[weights > 0], axis=0))
         n_clusters = int(rng.integers(1, min(distinct, 6) + 1))
         problem = kmeans_problem(X, n_clusters, weights, NUMPY)
-        labels = rng.permutation(np.concatenate([np.arange(n_clusters), rng.integers(0, n_clusters, kept - n_clusters)]))
+        labels = rng.permutation(
+            np.concatenate([np.arange(n_clusters), rng.integers(0, n_clusters, kept - n_clusters)])
+        )
         if rng.random() < 0.5:
             labels = good_labels(problem, labels)
         yield Instance(problem, best_cost(X, n_clusters, weights), labels, rng)
@@ -82,7 +84,9 @@ def structured(instance: Instance) -> LowerBound:
     groups = Groups(instance.problem, instance.labels)
     k = instance.problem.n_clusters
     scale = instance.problem.scatter * 10.0 ** instance.rng.uniform(-3, 0)
-    scales = scale * (np.ones((k, k)) if instance.rng.random() < 0.5 else 10.0 ** instance.rng.uniform(-1, 1, size=(k, k)))
+    scales = scale * (
+        np.ones((k, k)) if instance.rng.random() < 0.5 else 10.0 ** instance.rng.uniform(-1, 1, size=(k, k))
+    )
     if instance.rng.random() < 0.2:
         scales[instance.rng.random((k, k)) < 0.3] = np.inf
     return structured_bound(groups, scales)
@@ -128,6 +132,20 @@ def violations(kind: str, count: int, seed: int = 1618) -> int:
 @pytest.mark.parametrize("kind", KINDS)
 def test_bound_never_exceeds_the_brute_force_optimum(kind: str) -> None:
     assert violations(kind, N_CASES if kind != "tight" else N_CASES // 3) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_bound_never_exceeds_the_optimum_of_many_more_instances(kind: str) -> None:
+    assert violations(kind, 3 * N_CASES if kind != "tight" else N_CASES, seed=141421) == 0
+
+
+def test_rows_that_agree_to_the_last_digit_have_no_cost_and_no_bound() -> None:
+    """Centring at a large offset leaves a common residue, which is not scatter."""
+    X = np.tile([2.24144028e8, 1.55699275e8, 1.59394653e8], (4, 1))
+    weights = np.array([0.00185055, 0.01510108, 0.13544515, 0.21131737])
+    problem = kmeans_problem(X, 1, weights, NUMPY)
+    assert lower_bound(problem)[0].published == 0.0
 
 
 def test_two_evaluations_differ_by_less_than_their_error() -> None:

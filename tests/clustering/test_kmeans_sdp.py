@@ -43,7 +43,8 @@ def test_hartigan_wong_moves_leave_points_where_lloyd_stops() -> None:
 
     X = data("iris")
     stuck = min(
-        (KMeans(3, n_init=1, random_state=seed).fit(X) for seed in range(20)), key=lambda fit: abs(fit.inertia_ - 78.855666)
+        (KMeans(3, n_init=1, random_state=seed).fit(X) for seed in range(20)),
+        key=lambda fit: abs(fit.inertia_ - 78.855666),
     )
     result = solvers.kmeans_sdp(X, 3, method="structured", x0=stuck.labels_, options={"n_starts": 1}, max_iter=1, rng=1)
     assert result.fun == pytest.approx(IRIS_3, abs=1e-6)
@@ -130,7 +131,9 @@ def test_shift_and_scale_of_the_data_act_on_the_answer_as_they_should() -> None:
         moved = solvers.kmeans_sdp(scale * X + shift, 4, rng=3)
         assert moved.status is Status.OPTIMAL
         assert moved.fun == pytest.approx(scale**2 * plain.fun, rel=1e-7)
-        np.testing.assert_allclose(np.sort(moved.centers, axis=0), scale * np.sort(plain.centers, axis=0) + shift, rtol=1e-9)
+        np.testing.assert_allclose(
+            np.sort(moved.centers, axis=0), scale * np.sort(plain.centers, axis=0) + shift, rtol=1e-9
+        )
 
 
 def test_labels_of_scikit_learn_are_certified() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -10,7 +10,7 @@ import numpy as np
 ACCURACY = 1e-16
 
 
-@lru_cache(maxsize=None)
+@cache
 def partitions(n: int, n_clusters: int) -> np.ndarray:
     """All partitions of n items into exactly n_clusters groups, as rows of labels (restricted growth strings)."""
     rows: list[list[int]] = []

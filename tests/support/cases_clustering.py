@@ -73,7 +73,7 @@ CASES = (
         entry="kmeans_sdp",
         problem=lambda: (points(), 3),
         loose=lambda: (many_points(), 3),
-        methods=("auto", "structured", "admm"),
+        methods=("auto", "structured", "admm", "low-rank", "blocks"),
         objective=kmeans_objective,
         optimum=best_cost,
         tampered=forged_certificates,
@@ -85,8 +85,12 @@ CASES = (
             Bad("boolean K", (points(), True), {}, TypeError, "n_clusters"),
             Bad("negative weight", (points(), 2), {"sample_weight": -np.ones(9)}, InvalidProblemError, "non-negative"),
             Bad("zero weights", (points(), 2), {"sample_weight": np.zeros(9)}, InvalidProblemError, "positive entry"),
-            Bad("short weights", (points(), 2), {"sample_weight": np.ones(8)}, InvalidProblemError, "one entry per row"),
-            Bad("NaN weight", (points(), 2), {"sample_weight": np.full(9, np.nan)}, InvalidProblemError, "sample_weight"),
+            Bad(
+                "short weights", (points(), 2), {"sample_weight": np.ones(8)}, InvalidProblemError, "one entry per row"
+            ),
+            Bad(
+                "NaN weight", (points(), 2), {"sample_weight": np.full(9, np.nan)}, InvalidProblemError, "sample_weight"
+            ),
             Bad("overflow", (points() * 1e200, 2), {}, InvalidProblemError, "rescale"),
             Bad("x0 of wrong length", (points(), 2), {"x0": np.zeros(4, dtype=int)}, InvalidProblemError, "x0"),
             Bad("x0 label too large", (points(), 2), {"x0": np.full(9, 5)}, InvalidProblemError, "below n_clusters"),
@@ -99,7 +103,7 @@ CASES = (
         entry="certify_kmeans",
         problem=lambda: (corners(), labels()),
         loose=lambda: (many_points(), np.arange(120) % 3),
-        methods=("auto", "structured"),
+        methods=("auto", "structured", "admm", "blocks"),
         array_arguments=(0, 1),
         objective=kmeans_objective,
         optimum=lambda X, given: best_cost(X, len(np.unique(given))),
@@ -110,7 +114,13 @@ CASES = (
             Bad("empty cluster", (points(), 2 * labels()), {}, InvalidProblemError, "cluster 1 is empty"),
             Bad("negative label", (points(), labels() - 1), {}, InvalidProblemError, "non-negative"),
             Bad("fractional label", (points(), labels() + 0.5), {}, InvalidProblemError, "not integers"),
-            Bad("weightless cluster", (points(), labels()), {"sample_weight": 1.0 * (labels() > 0)}, InvalidProblemError, "cluster 0"),
+            Bad(
+                "weightless cluster",
+                (points(), labels()),
+                {"sample_weight": 1.0 * (labels() > 0)},
+                InvalidProblemError,
+                "cluster 0",
+            ),
         ),
     ),
 )
