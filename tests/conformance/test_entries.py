@@ -91,6 +91,7 @@ def test_common_keywords_come_last_in_the_contracts_order(entry: Any) -> None:
     assert isinstance(defaults["tol"], float)
 
 
+@pytest.mark.kernels
 @each_run
 def test_result_has_every_field_and_they_agree(case: Case, method: str) -> None:
     args = case.problem()
@@ -244,6 +245,7 @@ def test_exceptions_of_the_callback_are_the_callers(case: Case) -> None:
         call(case, (case.loose or case.problem)(), callback=interrupt, tol=0.0)
 
 
+@pytest.mark.kernels
 @each_run
 def test_one_iteration_gives_a_valid_answer(case: Case, method: str) -> None:
     args = (case.loose or case.problem)()

@@ -1,0 +1,44 @@
+"""Kernel modules of a family are one table: the same names, the same parameters."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import solvers
+from solvers._catalogue import ENTRIES
+
+FAMILIES = sorted({entry.family for entry in ENTRIES})
+
+
+def kernel_modules(family: str) -> list[str]:
+    folder = Path(importlib.import_module(family).__file__ or "").parent
+    return sorted(path.stem for path in folder.glob("_kernels_*.py"))
+
+
+def parameters(module: object, name: str) -> list[str]:
+    function = getattr(module, name)
+    return list(inspect.signature(getattr(function, "py_func", function)).parameters)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kernels_of_every_backend_have_the_same_names_and_parameters(family: str) -> None:
+    modules = [importlib.import_module(f"{family}.{name}") for name in kernel_modules(family)]
+    tables = {module.__name__: set(module.__all__) for module in modules}
+    shared = set.intersection(*tables.values())
+    assert shared, f"{family} has no kernel in common: {tables}"
+    for name in shared:
+        first, *others = [parameters(module, name) for module in modules]
+        assert all(other == first for other in others), name
+
+
+def test_backends_of_the_catalogue_have_kernels() -> None:
+    for entry in ENTRIES:
+        present = {name.removeprefix("_kernels_") for name in kernel_modules(entry.family)}
+        # CuPy arrays run on array code unless a family has kernels of its own for them.
+        assert set(entry.backends) - {"cupy"} <= present, entry.name
+        assert "cupy" not in entry.backends or present & {"cupy", "array"}
+        assert solvers.catalogue() == ENTRIES

@@ -1,0 +1,63 @@
+"""Every entry with a CuPy path, on a device: CuPy in, CuPy out, the same proof as on the host.
+
+Runs where CuPy and a CUDA device are (``pytest -m gpu tests/gpu``); imports neither CVXPY nor Clarabel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cases import Case, all_cases
+
+import solvers
+from solvers._catalogue import entry_named
+from solvers._core.optional import has
+
+pytestmark = pytest.mark.gpu
+
+RUNS = [
+    pytest.param(case, method, id=f"{case.entry}-{method}")
+    for case in all_cases()
+    for method in case.methods
+    if "cupy" in entry_named(case.entry).backends and case.array_arguments
+]
+
+
+@pytest.fixture(scope="module")
+def cupy() -> Any:
+    if not has("cupy"):
+        pytest.skip("CuPy is not installed")
+    import cupy
+
+    if not cupy.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return cupy
+
+
+def call(case: Case, args: tuple[Any, ...], **keywords: Any) -> Any:
+    merged = {**case.keywords, **keywords}
+    if "rng" not in entry_named(case.entry).omits:
+        merged.setdefault("rng", 48611)
+    return getattr(solvers, case.entry)(*args, **merged)
+
+
+@pytest.mark.parametrize(("case", "method"), RUNS)
+def test_device_arrays_stay_on_the_device_and_prove_the_same(cupy: Any, case: Case, method: str) -> None:
+    host = case.problem()
+    plain = call(case, host, method=method, backend="array")
+    args = list(case.problem())
+    for position in case.array_arguments:
+        args[position] = cupy.asarray(args[position])
+    result = call(case, tuple(args), method=method)
+    assert isinstance(result.x, cupy.ndarray)
+    assert result.fun == pytest.approx(plain.fun, rel=1e-6)
+    assert solvers.verify(result, *args).ok
+
+
+@pytest.mark.parametrize(("case", "method"), RUNS)
+def test_host_arrays_come_home_when_cupy_is_asked_for(cupy: Any, case: Case, method: str) -> None:
+    host = case.problem()
+    result = call(case, host, method=method, backend="cupy")
+    assert not isinstance(result.x, cupy.ndarray)
+    assert solvers.verify(result, *host).ok
