@@ -39,7 +39,7 @@ sys.path[:] = [str(HERE.parent.parent), *(entry for entry in sys.path if Path(en
 
 @dataclass(frozen=True)
 class Judgement:
-    """What an answer is worth: a figure by which answers are compared, a few words, and whether it counts at all."""
+    """What an answer is worth: a figure (smaller is better), a few words, and whether the answer counts at all."""
 
     value: float
     words: str
