@@ -2,8 +2,11 @@
 
     min T - <A, Z>   subject to   Z psd, Zq = q, tr Z = K   (block 1),   Z >= 0   (block 2)
 
-All linear equations lie in block 1 and hold to rounding in every iteration; the multiplier of block 2 is B = -rho Y >= 0 by
-construction, so a rigorous bound is at hand any time. A is scaled by its spectral norm.
+All linear equations lie in block 1 and hold to rounding in every iteration; the multiplier of block 2 is B = -rho Y
+>= 0 by construction, so a rigorous bound is at hand any time. A is scaled by its spectral norm.
+
+With T the matrix that block 2 splits, Z2 = max(T, 0) and Y = min(T, 0); so one matrix is the whole state, and block 1
+projects |T| + A / rho.
 """
 
 from __future__ import annotations
@@ -15,24 +18,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clustering._bounds import dense_multiplier, multiplier_bound
-from clustering._problem import Groups, KMeansProblem
+from clustering._problem import Groups, KMeansProblem, largest_eigenvalue
 from clustering._result import MultiplierCertificate
-from clustering._spectral import Spectrum
+from clustering._spectral import LeadingEigenpairs, Spectrum
 from solvers._core.arrays import Array, to_host
 from solvers._core.result import Status
 
 if TYPE_CHECKING:
     from clustering._run import Run
 
-__all__ = ["DENSE_MATRICES", "ADMMSettings", "solve_relaxation"]
+__all__ = ["DEFAULT_ITERATIONS", "DENSE_MATRICES", "ADMMSettings", "solve_relaxation"]
 
 # n x n float64 arrays alive at the peak of an iteration or a certificate.
-DENSE_MATRICES = 12
+DENSE_MATRICES = 9
 DEFAULT_ITERATIONS = 3_000
 
 RELAXATION = 1.6
-BALANCE_EVERY, BALANCE_UNTIL = 20, 200
+FIRST_PENALTY = 0.5
+BALANCE_EVERY, BALANCE_UNTIL = 20, 400
+# Changes of the penalty below this ratio are not worth the disturbance of the eigenspace.
+BALANCE_DEADBAND = 1.2
 STALL_PATIENCE = 1_000
+# A rigorous bound is due when the estimated one promises to end the run, and every so many checks.
+CHECKS_PER_PROOF = 8
+# Up to this size proving costs less than estimating.
+ALWAYS_PROVED = 400
+SINKHORN_SWEEPS = 12
 
 
 @dataclass(frozen=True)
@@ -46,48 +57,64 @@ class ADMMSettings:
     check_every: int = 25
 
 
-def solve_relaxation(run: Run, scale: float, settings: ADMMSettings) -> None:
-    """Iterate from the best labels, whose structured multiplier has the given scale, until the monitor stops."""
-    problem, monitor = run.problem, run.monitor
-    n_clusters, kernels = problem.n_clusters, problem.backend.kernels
-    if n_clusters >= problem.n:
-        return  # every row is its own cluster: cost 0 is optimal
-    xp = problem.backend.xp
-    q = problem.direction
-    rows = xp.expand_dims(xp.sqrt(problem.weights), axis=1) * problem.points
-    affinity = rows @ rows.T
-    norm = math.sqrt(float(xp.sum(rows * rows))) ** 2 / max(1, min(problem.p, problem.n))
-    norm = max(norm, float(np.linalg.eigvalsh(to_host(rows.T @ rows))[-1]) if problem.p <= problem.n else norm)
-    affinity = affinity / norm
-    rho, state = _warm_start(run, norm, scale)
-    best_value = math.inf
-    while monitor.running():
-        state, spectrum, primal, dual = kernels.admm_step(affinity, state, q, rho, n_clusters - 1.0, RELAXATION)
-        if monitor.due(settings.check_every):
-            multiplier = state[1] * (-rho * norm)
-            bound = multiplier_bound(problem, multiplier)
-            monitor.prove(bound.published, MultiplierCertificate(to_host(multiplier)))
-            run.offer(_round(run, spectrum))
-            best_value = min(best_value, _feasible_value(problem, spectrum, affinity * norm))
-            run.sdp_gap = min(run.sdp_gap, _relative(best_value, bound.published))
-            monitor.checkpoint(residual=max(primal, dual) / math.sqrt(n_clusters))
-            if run.sdp_gap <= monitor.common.tol:
-                monitor.finish(Status.CONVERGED, LOOSE)
-            if monitor.stalled(primal + dual, STALL_PATIENCE):
-                monitor.finish(Status.STALLED)
-        if monitor.nit % BALANCE_EVERY == 0 and run.iterations_since_start <= BALANCE_UNTIL and dual > 0:
-            factor = min(2.0, max(0.5, math.sqrt(primal / dual)))
-            rho, state = rho * factor, (state[0], state[1] / factor)
-
-
 LOOSE = (
     "The semidefinite relaxation is solved; the gap that is left is the relaxation's own. "
     "The labels may still be optimal."
 )
 
 
-def _warm_start(run: Run, norm: float, scale: float) -> tuple[float, tuple[Array, Array]]:
-    """rho and (Z2, Y) from an earlier multiplier, or from the best labels and their structured multiplier."""
+def solve_relaxation(run: Run, scale: float, check_every: int) -> None:
+    """Iterate from the best labels, whose structured multiplier has the given scale, until the monitor stops."""
+    problem, monitor = run.problem, run.monitor
+    n_clusters, kernels = problem.n_clusters, problem.backend.kernels
+    if n_clusters >= problem.n or n_clusters == 1:
+        return  # one clustering only, and the first bound has proved it
+    xp = problem.backend.xp
+    q = problem.direction
+    rows = xp.expand_dims(xp.sqrt(problem.weights), axis=1) * problem.points
+    norm = largest_eigenvalue(rows) or 1.0
+    rows = rows / math.sqrt(norm)
+    affinity = rows @ rows.T
+    eigenpairs = LeadingEigenpairs(q, n_clusters - 1.0)
+    rho, state = _warm_start(run, norm, scale)
+    matrix = kernels.spectral_argument(state, affinity, rho)
+    proves_always = problem.n <= ALWAYS_PROVED
+    best_value, checks = math.inf, 0
+    while monitor.running():
+        spectrum = Spectrum(*eigenpairs.project(matrix), q)
+        state, matrix, primal, moved = kernels.splitting_step(
+            spectrum.factor(), state, matrix, affinity, rho, RELAXATION
+        )
+        dual = rho * moved
+        if monitor.due(check_every):
+            checks += 1
+            if not run.fixed_labels:
+                run.offer(_round(run, spectrum))
+            best_value = min(best_value, norm * _feasible_value(problem, spectrum, rows))
+            multiplier = kernels.multiplier(state, rho * norm)
+            if proves_always or checks % CHECKS_PER_PROOF == 0 or monitor.nit == monitor.max_iter:
+                ends = True
+            else:
+                estimate = _estimated_bound(problem, multiplier, rows * math.sqrt(norm), eigenpairs, rho * norm)
+                ends = min(monitor.fun, best_value) - estimate <= monitor.common.tol * abs(estimate)
+            if ends:
+                _prove(run, multiplier, best_value)
+            monitor.checkpoint(residual=max(primal, dual) / math.sqrt(n_clusters))
+            if run.sdp_gap <= monitor.common.tol:
+                monitor.finish(Status.CONVERGED, LOOSE)
+            if monitor.stalled(primal + dual, STALL_PATIENCE):
+                monitor.finish(Status.STALLED)
+        iteration = run.iterations_since_start
+        if iteration % BALANCE_EVERY == 0 and iteration <= BALANCE_UNTIL and dual > 0:
+            factor = min(2.0, max(0.5, math.sqrt(primal / dual)))
+            if max(factor, 1.0 / factor) > BALANCE_DEADBAND:
+                rho, state = rho * factor, kernels.rescale_multiplier(state, 1.0 / factor)
+                matrix = kernels.spectral_argument(state, affinity, rho)
+                eigenpairs.restart()
+
+
+def _warm_start(run: Run, norm: float, scale: float) -> tuple[float, Array]:
+    """Penalty rho and state T, from an earlier multiplier or from the best labels and their structured multiplier."""
     problem = run.problem
     groups: Groups = run.monitor.x
     xp = problem.backend.xp
@@ -96,15 +123,24 @@ def _warm_start(run: Run, norm: float, scale: float) -> tuple[float, tuple[Array
     totals = problem.backend.take(groups.totals)
     root = xp.sqrt(problem.weights)
     membership = xp.expand_dims(root / xp.take(totals, labels), axis=1) * root
-    z = xp.where(same, membership, xp.zeros_like(membership))
+    rho = FIRST_PENALTY
     if run.first_multiplier is not None:
-        rho, multiplier = 0.5, problem.backend.take(run.first_multiplier)
+        multiplier = problem.backend.take(run.first_multiplier)
     elif math.isfinite(scale) and scale > 0:
         rho = min(10.0, max(1e-3, scale / norm))
         multiplier = dense_multiplier(groups, np.full((problem.n_clusters,) * 2, scale))
     else:
-        rho, multiplier = 0.5, xp.zeros_like(z)
-    return rho, (z, multiplier / (-rho * norm))
+        multiplier = xp.zeros_like(membership)
+    return rho, xp.where(same, membership, -multiplier / (rho * norm))
+
+
+def _prove(run: Run, multiplier: Array, best_value: float) -> None:
+    """The rigorous bound of a multiplier, and what it says about the relaxation."""
+    bound = multiplier_bound(run.problem, multiplier)
+    run.monitor.prove(bound.published, MultiplierCertificate(to_host(multiplier)))
+    size = max(abs(best_value), abs(bound.published))
+    gap = max(0.0, best_value - bound.published) / size if size > 0 else 0.0
+    run.sdp_gap = min(run.sdp_gap, gap)
 
 
 def _round(run: Run, spectrum: Spectrum) -> Array:
@@ -117,21 +153,42 @@ def _round(run: Run, spectrum: Spectrum) -> Array:
     return run.labels_by_kmeans(rows)
 
 
-def _feasible_value(problem: KMeansProblem, spectrum: Spectrum, affinity: Array) -> float:
-    """SDP objective at the nearest feasible mixture of Z1 and the Slater point q q^T + (K-1)/(n-1) P."""
+def _feasible_value(problem: KMeansProblem, spectrum: Spectrum, rows: Array) -> float:
+    """SDP objective, for A = rows rows^T, at a feasible point near Z1.
+
+    Each negative entry -v at (i, j) is cancelled by v (e_i + e_j)(e_i + e_j)^T, which is psd; a symmetric diagonal
+    scaling (Sinkhorn) restores Zq = q, and a mixture with q q^T or I the trace.
+    """
     xp = problem.backend.xp
-    z = spectrum.matrix()
     q = spectrum.q
-    ratio = (problem.n_clusters - 1.0) / (problem.n - 1.0)
-    outer = xp.expand_dims(q, axis=1) * q
-    slater = (1.0 - ratio) * outer
-    # Off the diagonal the Slater point is positive; on the diagonal Z1 is non-negative already.
-    deficit = xp.where(z < 0, -z / (slater - z), xp.zeros_like(z))
-    mix = float(xp.max(deficit))
-    slater_value = (1.0 - ratio) * float(xp.sum(affinity * outer)) + ratio * problem.scatter
-    return problem.scatter - (1.0 - mix) * float(xp.sum(affinity * z)) - mix * slater_value
+    z = spectrum.matrix()
+    diagonal = xp.linalg.diagonal(z)
+    positive = xp.where(z > 0, z, xp.zeros_like(z))
+    lacking = xp.sum(positive - z, axis=1)
+    scaling = xp.ones_like(q)
+
+    def image(block: Array) -> Array:
+        extra = lacking if block.ndim == 1 else xp.expand_dims(lacking, axis=1)
+        return positive @ block + extra * block
+
+    for _ in range(SINKHORN_SWEEPS):
+        scaling = xp.sqrt(scaling * q / image(scaling * q))
+    scaled = xp.expand_dims(scaling, axis=1) * rows
+    value = float(xp.sum(scaled * image(scaled)))
+    trace = float(xp.sum(scaling * scaling * (diagonal + lacking)))
+    scatter = float(xp.sum(rows * rows))
+    if trace > problem.n_clusters:
+        return scatter - value * (problem.n_clusters - 1.0) / (trace - 1.0)
+    mix = (problem.n_clusters - trace) / (problem.n - trace)
+    return scatter - (1.0 - mix) * value - mix * scatter
 
 
-def _relative(value: float, bound: float) -> float:
-    size = max(abs(value), abs(bound))
-    return max(0.0, value - bound) / size if size > 0 else 0.0
+def _estimated_bound(
+    problem: KMeansProblem, multiplier: Array, rows: Array, eigenpairs: LeadingEigenpairs, scale: float
+) -> float:
+    """The bound of a multiplier by Rayleigh-Ritz: a little too high, hence only a hint when to prove."""
+    xp = problem.backend.xp
+    q = problem.direction
+    form = float(q @ (multiplier @ q))
+    top = eigenpairs.estimate(rows @ rows.T + multiplier, problem.n_clusters - 1, scale)
+    return float(xp.sum(rows * rows)) - form - top

@@ -1,21 +1,23 @@
 r"""Rigorous lower bounds on the k-means cost, from any dual point.
 
 Let A = W^{1/2} X X^T W^{1/2} for centred points X (n, p) with weights w, q = sqrt(w)/|sqrt(w)|, P = I - q q^T and
-T = tr A. For every clustering the membership matrix Z is positive semidefinite and non-negative, Zq = q, tr Z = K, and its
-cost is T - <A, Z>. So for **every** symmetric B >= 0
+T = tr A. For every clustering the membership matrix Z is positive semidefinite and non-negative, Zq = q, tr Z = K, and
+its cost is T - <A, Z>. So for **every** symmetric B >= 0
 
-    LB(B) = T - q^T B q - sum_{j < K} lambda_j(P (A + B) P)  <=  SDP value  <=  optimal cost,           (1)
+    LB(B) = T - q^T (A + B) q - sum_{j < K} lambda_j(P (A + B) P)  <=  SDP value  <=  optimal cost,     (1)
 
 because <A, Z> <= <A + B, Z>, Z = q q^T + V with V psd, Vq = 0, tr V = K - 1, lambda_max(V) <= 1, and Ky Fan's maximum
-principle bounds <A + B, V>. No step needs B to be optimal, so any solver's multiplier gives a true bound.
+principle bounds <A + B, V>. (q^T A q = 0 for centred points; what rounding leaves of it is the *drift*, which matters where
+the points agree to the last digits.) No step needs B to be optimal, so any solver's multiplier gives a true bound.
 
-The *structured* B of a labelling G_1..G_K with total weights n_k, means mu_k and scales t_kl has zero diagonal blocks and
+The *structured* B of a labelling G_1..G_K with total weights n_k, means mu_k and scales t_kl has zero diagonal
+blocks and
 
     r_i^{kl} = max(0, n_l/2 (|x_i - mu_l|^2 - |x_i - mu_k|^2) - t_kl/2 (1 + n_l/n_k)),  i in G_k,
     B_kl = r^{kl} (r^{lk})^T / sqrt(s_kl s_lk),     s_kl = sum_i w_i r_i^{kl}                           (2)
 
-(for weights, rows scaled by sqrt(w)). Then A + B = F G F^T with F of m = p + (number of pairs) columns and G a permutation,
-so (1) needs one tall QR factorisation and an m x m eigenproblem.
+(for weights, rows scaled by sqrt(w)). Then A + B = F G F^T with F of m = p + (number of pairs) columns and G a
+permutation, so (1) needs one tall QR factorisation and an m x m eigenproblem.
 
 Every function returns the value of (1) in floating point and a bound on its error. A published bound is reduced by
 **twice** that error and verification subtracts it once: then a correct recomputation elsewhere, which may differ by the
@@ -32,11 +34,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustering._problem import Groups, KMeansProblem
-from clustering._result import Certificate, MultiplierCertificate, StructuredCertificate
+from clustering._result import BlocksCertificate, Certificate, MultiplierCertificate, StructuredCertificate
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
-from solvers._core.linalg import CHUNK_ROWS, UNIT, tall_r_factor, top_eigenvalue_sum
+from solvers._core.linalg import UNIT, row_chunks, tall_r_factor, top_eigenvalue_sum
 
-__all__ = ["LowerBound", "dense_multiplier", "evaluate", "lower_bound", "multiplier_bound", "structured_bound"]
+__all__ = [
+    "LowerBound",
+    "dense_multiplier",
+    "evaluate",
+    "is_sound",
+    "lower_bound",
+    "multiplier_bound",
+    "structured_bound",
+]
 
 # Constant of the symmetric eigensolver's and the Gram product's backward errors, relative to dimension times UNIT.
 EIGEN_ERROR = 10
@@ -67,16 +77,65 @@ def evaluate(problem: KMeansProblem, certificate: Certificate) -> LowerBound:
     take = problem.backend.take
     if isinstance(certificate, MultiplierCertificate):
         return multiplier_bound(problem, take(certificate.multiplier))
+    if isinstance(certificate, BlocksCertificate):
+        return _blocks_bound(problem, certificate)
     return structured_bound(Groups(problem, take(certificate.labels)), certificate.scales)
 
 
+def _blocks_bound(problem: KMeansProblem, certificate: BlocksCertificate) -> LowerBound:
+    """Sum of what the blocks re-establish, each of them at least 0."""
+    total = 0.0
+    for rows, proof in zip(certificate.blocks, certificate.proofs, strict=True):
+        if proof is not None:
+            total += evaluate(problem.subset(rows), proof).reestablished
+    return LowerBound(total, UNIT * len(certificate.blocks) * total)
+
+
+def is_sound(problem: KMeansProblem, certificate: object) -> bool:
+    """Whether a certificate from outside has the shapes and values that :func:`evaluate` relies on."""
+    k, n = problem.n_clusters, problem.n
+    if isinstance(certificate, StructuredCertificate):
+        labels, scales = np.asarray(certificate.labels), np.asarray(certificate.scales)
+        return bool(
+            labels.shape == (n,)
+            and labels.dtype.kind in "iu"
+            and np.array_equal(np.unique(labels), np.arange(k))
+            and scales.shape == (k, k)
+            and not np.isnan(scales).any()
+        )
+    if isinstance(certificate, MultiplierCertificate):
+        multiplier = np.asarray(certificate.multiplier)
+        return multiplier.shape == (n, n) and bool(np.isfinite(multiplier).all())
+    if isinstance(certificate, BlocksCertificate):
+        blocks = [np.asarray(rows) for rows in certificate.blocks]
+        if len(blocks) != len(certificate.proofs) or any(rows.ndim != 1 or rows.dtype.kind != "i" for rows in blocks):
+            return False
+        if not np.array_equal(np.sort(np.concatenate(blocks)), np.arange(n)):
+            return False
+        return all(
+            proof is None or (len(rows) > k and is_sound(problem.subset(rows), proof))
+            for rows, proof in zip(blocks, certificate.proofs, strict=True)
+        )
+    return False
+
+
 def lower_bound(problem: KMeansProblem) -> tuple[LowerBound, StructuredCertificate]:
-    """The bound with B = 0: total scatter less the K - 1 largest principal components. Costs one pass."""
+    """The bound with B = 0: total scatter less the K - 1 largest principal components. One matrix product.
+
+    The Gram matrix costs more digits than the orthogonal factorisation of :func:`structured_bound`, which verifies it.
+    """
     labels = np.zeros(problem.n, dtype=np.int64)
     labels[: problem.n_clusters] = np.arange(problem.n_clusters)
     scales = np.full((problem.n_clusters, problem.n_clusters), np.inf)
-    certificate = StructuredCertificate(labels, scales)
-    return evaluate(problem, certificate), certificate
+    xp = problem.backend.xp
+    rows = xp.expand_dims(xp.sqrt(problem.weights), axis=1) * problem.points
+    gram = rows.T @ rows if problem.p <= problem.n else rows @ rows.T
+    count = min(problem.n_clusters - 1, gram.shape[0])
+    top = top_eigenvalue_sum(to_host(gram), count)
+    # Inner products of n terms, column by column, and the eigensolver on a matrix of size p; the data were centred to
+    # rounding, and q is not projected out.
+    error = UNIT * max(count, 1) * EIGEN_ERROR * (problem.n + problem.p) * problem.scatter
+    return _less_drift(problem, LowerBound(problem.scatter - top, error)), StructuredCertificate(labels, scales)
 
 
 def multiplier_bound(problem: KMeansProblem, multiplier: Array) -> LowerBound:
@@ -101,7 +160,7 @@ def multiplier_bound(problem: KMeansProblem, multiplier: Array) -> LowerBound:
         top = float(xp.sum(xp.linalg.eigvalsh(0.5 * (matrix + matrix.T))[-count:]))
     value = problem.scatter - form - top
     error = 2 * UNIT * (max(count, 1) * EIGEN_ERROR * (problem.n + problem.p) * size + FORM_ERROR / 2 * form)
-    return LowerBound(value, error)
+    return _less_drift(problem, LowerBound(value, error))
 
 
 def structured_bound(groups: Groups, scales: FloatArray) -> LowerBound:
@@ -188,7 +247,7 @@ def _factored_bound(
         stacked = xp.concat(
             [root / math.sqrt(float(np.sum(groups.totals))), root * groups.points[rows, :], columns], axis=1
         )
-        chunks = (stacked[start : start + CHUNK_ROWS, :] for start in range(0, stacked.shape[0], CHUNK_ROWS))
+        chunks = row_chunks(stacked)
         triangle, path = tall_r_factor(xp, chunks)
         depth = max(depth, path)
         left, right = int(begin[k]), int(begin[-1] - begin[k + 1])
@@ -200,10 +259,10 @@ def _factored_bound(
     merged, path = tall_r_factor(xp, triangles)
     depth += path
     r = to_host(merged)[1:, 1:]
-    position = {(k, int(l)): p + int(begin[k]) + j for k in range(n_clusters) for j, l in enumerate(partners[k])}
+    place = {(k, int(l)): p + int(begin[k]) + j for k in range(n_clusters) for j, l in enumerate(partners[k])}
     swap = np.arange(m)
-    for (k, l), index in position.items():
-        swap[index] = position[l, k]
+    for (k, l), index in place.items():
+        swap[index] = place[l, k]
     matrix = r[:, swap] @ r.T
     count = min(n_clusters - 1, matrix.shape[0])
     # Beyond the m eigenvalues all are zero, so negative ones among the largest K - 1 do not count.
@@ -215,4 +274,15 @@ def _factored_bound(
     error = UNIT * (
         (2 * m * per_entry + 2 * EIGEN_ERROR * max(n_clusters - 1, 1) * m) * size + max(per_entry, FORM_ERROR) * form
     )
-    return LowerBound(problem.scatter - form - top, error)
+    return _less_drift(problem, LowerBound(problem.scatter - form - top, error))
+
+
+def _less_drift(problem: KMeansProblem, bound: LowerBound) -> LowerBound:
+    """Subtract q^T A q = |sum_i w_i x_i|^2 / sum_i w_i, with the error of an inner product of n terms."""
+    xp = problem.backend.xp
+    total = xp.sum(problem.weights)
+    residue = problem.weights @ problem.points
+    drift = float(xp.sum(residue * residue) / total)
+    relative = UNIT * (problem.n + problem.p + 8)
+    error = relative * (2.0 * math.sqrt(drift * problem.scatter) + relative * problem.scatter)
+    return LowerBound(bound.value - drift, bound.error + error)

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from clustering._admm import DEFAULT_ITERATIONS, DENSE_MATRICES, solve_relaxation
+from clustering._blocks import bound_by_blocks
 from clustering._problem import Groups, KMeansProblem, kmeans_problem
 from clustering._result import ClusteringResult
 from clustering._run import Run
 from clustering._structured import certify, scale_trials
 from solvers._catalogue import entry_named
-from solvers._core.arrays import as_integer_labels, to_host
+from solvers._core.arrays import as_integer_labels, refuse_beyond_memory, to_host
 from solvers._core.backend import Backend, choose_backend
 from solvers._core.errors import InvalidProblemError
-from solvers._core.options import check_common
+from solvers._core.options import check_common, check_integer
 from solvers._core.result import Status
 
 __all__ = ["certify_kmeans", "labelled_problem"]
@@ -25,9 +27,35 @@ DEFAULT_TRIALS = 100
 SMALL = 256
 
 
+# method="auto" solves the relaxation up to this many rows, where that takes seconds.
+AUTO_ADMM_ROWS = 500
+
+
 @dataclass(frozen=True)
-class NoSettings:
-    """This entry has no options."""
+class StructuredSettings:
+    """No options."""
+
+
+@dataclass(frozen=True)
+class ADMMSettings:
+    """Options of ``method="admm"`` and ``"auto"``: iterations between certificates."""
+
+    check_every: int = 25
+
+
+@dataclass(frozen=True)
+class BlocksSettings:
+    """Options of ``method="blocks"``: rows of a block, at most."""
+
+    block_size: int = 500
+
+
+SETTINGS: dict[str, type] = {
+    "auto": ADMMSettings,
+    "structured": StructuredSettings,
+    "admm": ADMMSettings,
+    "blocks": BlocksSettings,
+}
 
 
 def certify_kmeans(
@@ -58,12 +86,16 @@ def certify_kmeans(
         Cluster of each row, 0 to K-1 with none empty; from scikit-learn or anywhere.
     sample_weight : (n,) array_like, optional
         Non-negative weights, ones by default. Every cluster needs positive weight.
-    method : {"auto", "structured"}
-        The dual point built from the labels, one scale searched. Both names mean the same today.
+    method : {"auto", "structured", "admm", "blocks"}
+        ``"structured"``: the dual point built from the labels, its scales searched; any n. ``"admm"``: then the
+        semidefinite relaxation itself (n x n matrices, see :func:`kmeans_sdp`). ``"blocks"``: then the relaxations of
+        balanced blocks of rows; any n, about a second per 500 rows. ``"auto"``: structured, and where its gap stays
+        open and n <= 500, the relaxation.
     tol : float
-        The run ends as OPTIMAL once ``gap <= tol``; otherwise as CONVERGED after the search.
+        The run ends as OPTIMAL once ``gap <= tol``; otherwise as CONVERGED after the search, or once the relaxation is
+        solved to ``tol``.
     max_iter : int, optional
-        Scales tried; about 30 by default.
+        Scales tried, splitting iterations and blocks, in all; at most 100, 3000 and one per block by default.
     time_limit : float, optional
         Seconds.
     callback : callable, optional
@@ -75,7 +107,7 @@ def certify_kmeans(
     backend : {"auto", "numba", "array", "cupy"}
         ``"auto"``: where the data live.
     options : mapping, optional
-        None known.
+        ``check_every`` (25; admm, auto): iterations between certificates. ``block_size`` (500; blocks).
 
     Returns
     -------
@@ -89,14 +121,15 @@ def certify_kmeans(
 
     Notes
     -----
-    *Guarantee.* ``bound`` is at most the cost of every clustering of X into K groups, rounding errors included, whether or
-    not the labels are good; it is tight where the clusters are well separated and the labels right.
+    *Guarantee.* ``bound`` is at most the cost of every clustering of X into K groups, rounding errors included, whether
+    or not the labels are good; it is tight where the clusters are well separated and the labels right.
 
     *Complexity.* O(n (p + K)^2) time and O(n (p + K)) memory: hundreds of thousands of points in about a second.
 
     References
     ----------
-    T. Iguchi, D. Mixon, J. Peterson, S. Villar, Probably certifiably correct k-means clustering, Math. Program. 165, 2017.
+    T. Iguchi, D. Mixon, J. Peterson, S. Villar, Probably certifiably correct k-means clustering, Math.
+    Program. 165, 2017.
     J. Peng and Y. Wei, Approximating k-means-type clustering via semidefinite programming, SIAM J. Optim. 18, 2007.
 
     Examples
@@ -121,27 +154,41 @@ def certify_kmeans(
         verbose=verbose,
         options=options,
     )
-    common.settings(NoSettings)
+    settings: Any = common.settings(SETTINGS[method])
+    for name in ("check_every", "block_size"):
+        if hasattr(settings, name):
+            check_integer(f"options['{name}']", getattr(settings, name), low=1)
     chosen = choose_backend(
         "clustering", backend, entry.backends, small_below=SMALL, X=X, labels=labels, sample_weight=sample_weight
     )
     problem, mine = labelled_problem(X, labels, sample_weight, chosen)
-    run = Run(problem, common, method="structured", max_iter=DEFAULT_TRIALS)
+    if method == "admm":
+        refuse_beyond_memory(
+            8.0 * DENSE_MATRICES * problem.n**2,
+            what=f"method='admm' with {problem.n} rows",
+            instead="use method='blocks' or 'structured'",
+        )
+    run = Run(problem, common, method="structured", max_iter=DEFAULT_TRIALS, fixed_labels=True)
     monitor = run.monitor
     run.open(mine)
     groups: Groups = monitor.x
     trials = scale_trials(groups, target=groups.cost * (1.0 - 0.5 * common.tol))
     best = None
-    while monitor.running():
-        trial = next(trials, None)
-        if trial is None:
+    for trial in trials:
+        if not monitor.running():
             break
         if best is None or trial.estimate > best.estimate:
             best = trial
         monitor.checkpoint()
     if best is not None:
-        bound, certificate = certify(groups, best.scale)
+        bound, certificate = certify(groups, best)
         monitor.prove(bound.published, certificate)
+    if monitor.status is None and (method == "admm" or (method == "auto" and problem.n <= AUTO_ADMM_ROWS)):
+        run.begin_phase("admm", DEFAULT_ITERATIONS)
+        solve_relaxation(run, best.scale if best else 0.0, settings.check_every)
+    if monitor.status is None and method == "blocks":
+        run.begin_phase("blocks", problem.n)
+        bound_by_blocks(run, settings.block_size)
     monitor.finish(Status.CONVERGED)
     result = monitor.result()
     assert isinstance(result, ClusteringResult)

@@ -17,7 +17,7 @@ PROBLEMS = (("ruspini", 4, 1e-6), ("iris", 3, 1e-4), ("seeds", 3, 1e-4), ("glass
 
 
 def table() -> DemoTable:
-    """ruspini is proved optimal; on the others the relaxation itself leaves a few percent open."""
+    """Ruspini is proved optimal; on the others the relaxation itself leaves a few percent open."""
     return DemoTable(
         title="Certified k-means (kmeans_sdp): cost, and a proved lower bound on the cost of every clustering",
         size_columns=("n", "K"),

@@ -1,6 +1,7 @@
 """Good labellings: k-means++ seeds, then Hartigan-Wong moves to a local optimum.
 
-Lloyd's algorithm alone stops at labellings that one single-point move improves (iris with K = 3 is one); the moves do not.
+Lloyd's algorithm alone stops at labellings that one single-point move improves (iris with K = 3 is one); the moves do
+not.
 """
 
 from __future__ import annotations

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from clustering._spectral import Spectrum, project_spectrum
 from solvers._core.arrays import Array, FloatArray, IntArray, namespace_of, to_host
 
-__all__ = ["admm_step", "assign", "improve_labels", "structured_moments"]
+__all__ = [
+    "assign",
+    "balance_blocks",
+    "improve_labels",
+    "multiplier",
+    "rescale_multiplier",
+    "spectral_argument",
+    "splitting_step",
+    "structured_moments",
+]
 
 # A move must lower the cost by this fraction of the point's own term, so that rounding cannot cycle.
 MOVE_TOLERANCE = 1e-12
@@ -54,9 +62,9 @@ def improve_labels(points: Array, weights: Array, labels: Array, n_clusters: int
 
 
 def structured_moments(
-    points: Array, weights: Array, offsets: IntArray, means: Array, totals: FloatArray, scale: float
+    points: Array, weights: Array, offsets: IntArray, means: Array, totals: FloatArray, scales: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Moments of the structured multiplier at one scale, for points sorted by cluster.
+    """Moments of the structured multiplier at scales (K, K), for points sorted by cluster.
 
     With r^{kl} of :mod:`clustering._bounds`: sums s_kl (K, K), cross moments sum_i w_i x_i r_i^{kl} (K, K, p) and
     products sum_i w_i r_i^{kl} r_i^{kj} (K, K, K), all on the host.
@@ -70,7 +78,8 @@ def structured_moments(
         x, w = points[rows, :], weights[rows]
         offset = means - means[k, :]
         excess = xp.sum(offset * offset, axis=1) - 2.0 * ((x - means[k, :]) @ offset.T)
-        r = 0.5 * host_totals * excess - 0.5 * scale * (1.0 + host_totals / float(totals[k]))
+        threshold = 0.5 * scales[k] * (1.0 + totals / totals[k])
+        r = 0.5 * host_totals * excess - xp.asarray(threshold, device=_device(points))
         r = xp.where((r > 0) & (_arange(weights, n_clusters) != k), r, xp.zeros_like(r))
         weighted = xp.expand_dims(w, axis=1) * r
         sums.append(to_host(xp.sum(weighted, axis=0)))
@@ -79,31 +88,80 @@ def structured_moments(
     return np.stack(sums), np.stack(cross), np.stack(products)
 
 
-def admm_step(
-    affinity: Array, state: tuple[Array, Array], q: Array, rho: float, trace: float, relaxation: float
-) -> tuple[tuple[Array, Array], Spectrum, float, float]:
-    """One iteration of the two-block splitting; returns the state, the spectrum of Z1 and both residuals.
+def spectral_argument(state: Array, affinity: Array, rho: float) -> Array:
+    """|T| + A / rho = Z2 - Y + A / rho, the matrix that the spectral block projects."""
+    xp = namespace_of(state)
+    return xp.abs(state) + affinity / rho
 
-    Z1 = projection of Z2 - Y + A/rho on {Z psd, Zq = q, tr Z = trace + 1}; T = relaxed Z1 + Y; Z2 = max(T, 0); Y = T - Z2.
-    Residuals are |Z1 - Z2| and rho |change of Z2|.
+
+def rescale_multiplier(state: Array, factor: float) -> Array:
+    """T with its negative part Y multiplied by a factor."""
+    xp = namespace_of(state)
+    return xp.where(state < 0, factor * state, state)
+
+
+def multiplier(state: Array, rho: float) -> Array:
+    """B = -rho Y, exactly symmetric."""
+    xp = namespace_of(state)
+    negative = xp.where(state < 0, -rho * state, xp.zeros_like(state))
+    return 0.5 * (negative + negative.T)
+
+
+def splitting_step(
+    factor: Array, state: Array, matrix: Array, affinity: Array, rho: float, relaxation: float
+) -> tuple[Array, Array, float, float]:
+    """Block 2 and the next argument of block 1, from the factor of Z1 = factor factor^T.
+
+    T = relaxation Z1 + (1 - relaxation) Z2 + Y, then Z2 = max(T, 0) and Y = T - Z2. Returns T, |T| + A / rho (which may
+    take the place of ``state`` and ``matrix``), |Z1 - Z2| and |change of Z2|.
     """
-    z2, y = state
-    xp = namespace_of(z2)
-    spectrum = project_spectrum(z2 - y + affinity / rho, q, trace)
-    z1 = spectrum.matrix()
-    t = relaxation * z1 + (1.0 - relaxation) * z2 + y
-    fresh = xp.where(t > 0, t, xp.zeros_like(t))
-    primal = float(xp.sqrt(xp.sum((z1 - fresh) ** 2)))
-    dual = rho * float(xp.sqrt(xp.sum((fresh - z2) ** 2)))
-    return (fresh, t - fresh), spectrum, primal, dual
+    xp = namespace_of(state)
+    z1 = factor @ factor.T
+    zero = xp.zeros_like(state)
+    before = xp.where(state > 0, state, zero)
+    t = relaxation * z1 - relaxation * before + state
+    positive = xp.where(t > 0, t, zero)
+    primal = float(xp.sqrt(xp.sum((z1 - positive) ** 2)))
+    moved = float(xp.sqrt(xp.sum((positive - before) ** 2)))
+    return t, spectral_argument(t, affinity, rho), primal, moved
+
+
+def balance_blocks(points: FloatArray, place: IntArray, n_blocks: int, sweeps: int) -> IntArray:
+    """Blocks of the centred rows of one cluster (host arrays), their means brought together by exchanges of two rows.
+
+    Lowers sum_j |sum of block j|^2 / (size of block j), which is what dividing the cluster loses.
+    """
+    n = len(points)
+    place = np.array(place)
+    member = place[:, None] == np.arange(n_blocks)
+    sums, counts = member.T.astype(np.float64) @ points, member.sum(axis=0)
+    for sweep in range(sweeps):
+        for i in range(n):
+            other = (i + 1 + sweep * (sweep + 3) * 7) % n
+            a, b = place[i], place[other]
+            if a == b:
+                continue
+            step = points[other] - points[i]
+            change = step @ (2.0 * sums[a] + step) / counts[a] - step @ (2.0 * sums[b] - step) / counts[b]
+            if change < 0.0:
+                sums[a] += step
+                sums[b] -= step
+                place[i], place[other] = b, a
+    return place
 
 
 def _never_empty(labels: Array, before: Array, n_clusters: int) -> Array:
-    """The new labels, with the first row of each emptied cluster left where it was."""
+    """The new labels, with one row returned to each emptied cluster: one of its own where a fuller cluster has it."""
     xp = namespace_of(labels)
     host, old = np.array(to_host(labels)), to_host(before)
-    for k in np.flatnonzero(np.bincount(host, minlength=n_clusters) == 0):
-        host[int(np.flatnonzero(old == k)[0])] = k
+    counts = np.bincount(host, minlength=n_clusters)
+    for k in np.flatnonzero(counts == 0):
+        spare = counts[host] > 1
+        own = spare & (old == k)
+        row = int(np.flatnonzero(own if own.any() else spare)[0])
+        counts[host[row]] -= 1
+        counts[k] += 1
+        host[row] = k
     return xp.asarray(host, device=_device(labels))
 
 

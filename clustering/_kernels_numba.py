@@ -6,11 +6,19 @@ import math
 
 import numpy as np
 
-from clustering._spectral import Spectrum, project_spectrum
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 
-__all__ = ["admm_step", "assign", "improve_labels", "structured_moments"]
+__all__ = [
+    "assign",
+    "balance_blocks",
+    "improve_labels",
+    "multiplier",
+    "rescale_multiplier",
+    "spectral_argument",
+    "splitting_step",
+    "structured_moments",
+]
 
 MOVE_TOLERANCE = 1e-12
 
@@ -92,9 +100,14 @@ def _sweep(points: FloatArray, weights: FloatArray, labels: IntArray, n_clusters
 
 @njit()
 def structured_moments(
-    points: FloatArray, weights: FloatArray, offsets: IntArray, means: FloatArray, totals: FloatArray, scale: float
+    points: FloatArray,
+    weights: FloatArray,
+    offsets: IntArray,
+    means: FloatArray,
+    totals: FloatArray,
+    scales: FloatArray,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Sums, cross moments and products of the structured multiplier at one scale."""
+    """Sums, cross moments and products of the structured multiplier; see the array kernel."""
     p = points.shape[1]
     n_clusters = len(totals)
     sums = np.zeros((n_clusters, n_clusters))
@@ -111,7 +124,7 @@ def structured_moments(
                 offset = means[l, j] - means[k, j]
                 slope[l, j] = -totals[l] * offset
                 square += 0.5 * totals[l] * offset * (means[l, j] + means[k, j])
-            constant[l] = square - 0.5 * scale * (1.0 + totals[l] / totals[k])
+            constant[l] = square - 0.5 * scales[k, l] * (1.0 + totals[l] / totals[k])
         for i in range(offsets[k], offsets[k + 1]):
             w = weights[i]
             for l in range(n_clusters):
@@ -134,35 +147,95 @@ def structured_moments(
     return sums, cross, products
 
 
-def admm_step(
-    affinity: FloatArray,
-    state: tuple[FloatArray, FloatArray],
-    q: FloatArray,
-    rho: float,
-    trace: float,
-    relaxation: float,
-) -> tuple[tuple[FloatArray, FloatArray], Spectrum, float, float]:
-    """One iteration of the two-block splitting; see the array kernel for the formulas."""
-    z2, y = state
-    spectrum = project_spectrum(z2 - y + affinity / rho, q, trace)
-    fresh, multiplier, primal, moved = _split(spectrum.matrix(), z2, y, relaxation)
-    return (fresh, multiplier), spectrum, math.sqrt(primal), rho * math.sqrt(moved)
+def spectral_argument(state: FloatArray, affinity: FloatArray, rho: float) -> FloatArray:
+    """|T| + A / rho, the matrix that the spectral block projects."""
+    return np.abs(state) + affinity / rho
+
+
+def rescale_multiplier(state: FloatArray, factor: float) -> FloatArray:
+    """T with its negative part Y multiplied by a factor."""
+    return np.where(state < 0, factor * state, state)
+
+
+def multiplier(state: FloatArray, rho: float) -> FloatArray:
+    """B = -rho Y, exactly symmetric."""
+    return _multiplier(state, rho)
+
+
+def splitting_step(
+    factor: FloatArray, state: FloatArray, matrix: FloatArray, affinity: FloatArray, rho: float, relaxation: float
+) -> tuple[FloatArray, FloatArray, float, float]:
+    """Block 2 and the next argument of block 1, in place of ``state`` and ``matrix``; see the array kernel."""
+    np.matmul(factor, factor.T, out=matrix)
+    primal, moved = _split(matrix, state, affinity, 1.0 / rho, relaxation)
+    return state, matrix, math.sqrt(primal), math.sqrt(moved)
 
 
 @njit()
+def _multiplier(state: FloatArray, rho: float) -> FloatArray:
+    n = state.shape[0]
+    result = np.zeros((n, n))
+    for i in range(n):
+        for j in range(i):
+            value = -0.5 * rho * (min(state[i, j], 0.0) + min(state[j, i], 0.0))
+            result[i, j] = value
+            result[j, i] = value
+        result[i, i] = -rho * min(state[i, i], 0.0)
+    return result
+
+
+@njit(fastmath={"reassoc", "contract"})
 def _split(
-    z1: FloatArray, z2: FloatArray, y: FloatArray, relaxation: float
-) -> tuple[FloatArray, FloatArray, float, float]:
-    """Z2, Y and the squared residuals, in one pass over the matrices."""
+    z1: FloatArray, state: FloatArray, affinity: FloatArray, inverse_rho: float, relaxation: float
+) -> tuple[float, float]:
+    """One pass over the matrices; z1 becomes |T| + A / rho. Returns the squared residuals."""
     n = z1.shape[0]
-    fresh, multiplier = np.empty_like(z1), np.empty_like(z1)
     primal, moved = 0.0, 0.0
     for i in range(n):
         for j in range(n):
-            t = relaxation * z1[i, j] + (1.0 - relaxation) * z2[i, j] + y[i, j]
-            positive = t if t > 0.0 else 0.0
-            fresh[i, j] = positive
-            multiplier[i, j] = t - positive
-            primal += (z1[i, j] - positive) ** 2
-            moved += (positive - z2[i, j]) ** 2
-    return fresh, multiplier, primal, moved
+            z = z1[i, j]
+            old = state[i, j]
+            positive_before = max(old, 0.0)
+            t = relaxation * z - relaxation * positive_before + old
+            positive = max(t, 0.0)
+            primal += (z - positive) * (z - positive)
+            moved += (positive - positive_before) * (positive - positive_before)
+            state[i, j] = t
+            z1[i, j] = abs(t) + affinity[i, j] * inverse_rho
+    return primal, moved
+
+
+def balance_blocks(points: FloatArray, place: IntArray, n_blocks: int, sweeps: int) -> IntArray:
+    """Blocks of the centred rows of one cluster after exchanges; see the array kernel."""
+    fresh = np.array(place)
+    _exchange(points, fresh, n_blocks, sweeps)
+    return fresh
+
+
+@njit()
+def _exchange(points: FloatArray, place: IntArray, n_blocks: int, sweeps: int) -> None:
+    """Exchange rows of different blocks while that lowers sum_j |sum of block j|^2 / (size of block j)."""
+    n, p = points.shape
+    sums = np.zeros((n_blocks, p))
+    counts = np.zeros(n_blocks)
+    for i in range(n):
+        counts[place[i]] += 1.0
+        for j in range(p):
+            sums[place[i], j] += points[i, j]
+    for sweep in range(sweeps):
+        for i in range(n):
+            # Partners at a distance that grows with the sweep: no random numbers needed.
+            other = (i + 1 + sweep * (sweep + 3) * 7) % n
+            a, b = place[i], place[other]
+            if a == b:
+                continue
+            change = 0.0
+            for j in range(p):
+                step = points[other, j] - points[i, j]
+                change += step * (2.0 * sums[a, j] + step) / counts[a] - step * (2.0 * sums[b, j] - step) / counts[b]
+            if change < 0.0:
+                for j in range(p):
+                    step = points[other, j] - points[i, j]
+                    sums[a, j] += step
+                    sums[b, j] -= step
+                place[i], place[other] = b, a

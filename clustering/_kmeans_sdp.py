@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from clustering._admm import DEFAULT_ITERATIONS, DENSE_MATRICES, ADMMSettings, solve_relaxation
+from clustering._blocks import BlocksSettings, bound_by_blocks
 from clustering._incumbent import first_labels
+from clustering._low_rank import LOW_RANK_ITERATIONS, LowRankSettings, improve_by_low_rank
 from clustering._problem import kmeans_problem
 from clustering._result import ClusteringResult
 from clustering._run import Run
@@ -21,7 +23,9 @@ from solvers._core.result import Status
 __all__ = ["kmeans_sdp"]
 
 # method="auto" solves the relaxation up to this many rows.
-AUTO_ADMM_ROWS = 500
+AUTO_ADMM_ROWS = 3_000
+# Low-rank iterations before the blocks under method="auto".
+FEW_ITERATIONS = 500
 # Entries of X up to which array code beats compiling.
 SMALL = 256
 
@@ -31,6 +35,25 @@ class StructuredSettings:
     """Options of ``method="structured"``: the number of k-means++ starts."""
 
     n_starts: int = 10
+
+
+@dataclass(frozen=True)
+class AutoSettings:
+    """Options of ``method="auto"``: those of the methods it may choose."""
+
+    n_starts: int = 10
+    check_every: int = 25
+    rank: int = 0
+    block_size: int = 500
+
+
+SETTINGS: dict[str, type] = {
+    "auto": AutoSettings,
+    "structured": StructuredSettings,
+    "admm": ADMMSettings,
+    "low-rank": LowRankSettings,
+    "blocks": BlocksSettings,
+}
 
 
 def kmeans_sdp(
@@ -93,7 +116,8 @@ def kmeans_sdp(
     Returns
     -------
     ClusteringResult
-        ``labels`` (n,), ``centers`` (K, p), ``fun`` (their cost, in the squared unit of X), ``bound``, ``gap``, ``sdp_gap``.
+        ``labels`` (n,), ``centers`` (K, p), ``fun`` (their cost, in the squared unit of X), ``bound``, ``gap``,
+        ``sdp_gap``.
 
     Raises
     ------
@@ -103,9 +127,10 @@ def kmeans_sdp(
     Notes
     -----
     *Guarantee.* ``bound`` is at most the cost of every clustering of X into K groups, rounding errors included.
-    k-means++ seeds are improved by Hartigan-Wong moves (single points, which lower cost where Lloyd's algorithm stops). The
-    structured multiplier of the best labels is scaled by a one-dimensional search. The relaxation of Peng and Wei is solved
-    by ADMM with all equations in one block, so that every iterate gives a rigorous bound by Ky Fan's principle.
+    k-means++ seeds are improved by Hartigan-Wong moves (single points, which lower cost where Lloyd's algorithm stops).
+    The structured multiplier of the best labels is scaled by a one-dimensional search. The relaxation of Peng and Wei
+    is solved by ADMM with all equations in one block, so that every iterate gives a rigorous bound by Ky Fan's
+    principle.
 
     *Complexity.* Restarts O(n K p) a sweep; structured bound O(n (p + K)^2) time, O(n (p + K)) memory; ADMM O(n^3) an
     iteration, 12 n^2 doubles.
@@ -113,7 +138,8 @@ def kmeans_sdp(
     References
     ----------
     J. Peng and Y. Wei, Approximating k-means-type clustering via semidefinite programming, SIAM J. Optim. 18, 2007.
-    T. Iguchi, D. Mixon, J. Peterson, S. Villar, Probably certifiably correct k-means clustering, Math. Program. 165, 2017.
+    T. Iguchi, D. Mixon, J. Peterson, S. Villar, Probably certifiably correct k-means clustering, Math.
+    Program. 165, 2017.
     D. Arthur and S. Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
 
     Examples
@@ -138,27 +164,34 @@ def kmeans_sdp(
         verbose=verbose,
         options=options,
     )
-    structured = method == "structured"
-    settings = common.settings(StructuredSettings) if structured else common.settings(ADMMSettings)
-    check_integer("options['n_starts']", settings.n_starts, low=1)
-    if isinstance(settings, ADMMSettings):
-        check_integer("options['check_every']", settings.check_every, low=1)
+    settings: Any = common.settings(SETTINGS[method])
+    for name in ("n_starts", "check_every", "block_size"):
+        if hasattr(settings, name):
+            check_integer(f"options['{name}']", getattr(settings, name), low=1)
+    if hasattr(settings, "rank"):
+        check_integer("options['rank']", settings.rank, low=0)
     chosen = choose_backend("clustering", backend, entry.backends, small_below=SMALL, X=X, sample_weight=sample_weight)
     problem = kmeans_problem(X, n_clusters, sample_weight, chosen)
     if method == "admm":
         refuse_beyond_memory(
             8.0 * DENSE_MATRICES * problem.n**2,
             what=f"method='admm' with {problem.n} rows",
-            instead="use method='structured', or a sample of the rows",
+            instead="use method='blocks' or 'structured'",
         )
-    run = Run(problem, common, method="structured", max_iter=settings.n_starts if structured else DEFAULT_ITERATIONS)
+    run = Run(problem, common, method="structured", max_iter=settings.n_starts)
     first = None if x0 is None else first_labels(problem, x0)
     run.start_from(x0)
-    scale = _restart(run, first, settings.n_starts, counted=structured)
-    relax = method == "admm" or (method == "auto" and problem.n <= AUTO_ADMM_ROWS)
-    if relax and isinstance(settings, ADMMSettings) and run.monitor.status is None:
-        run.begin_phase("admm")
-        solve_relaxation(run, scale, settings)
+    scale = _restart(run, first, settings.n_starts, counted=method == "structured")
+    small = problem.n <= AUTO_ADMM_ROWS
+    if method == "low-rank" or (method == "auto" and not small):
+        run.begin_phase("low-rank", LOW_RANK_ITERATIONS)
+        improve_by_low_rank(run, settings.rank, limit=LOW_RANK_ITERATIONS if method == "low-rank" else FEW_ITERATIONS)
+    if method == "admm" or (method == "auto" and small):
+        run.begin_phase("admm", DEFAULT_ITERATIONS)
+        solve_relaxation(run, scale, settings.check_every)
+    if method == "blocks" or (method == "auto" and not small):
+        run.begin_phase("blocks", problem.n)
+        bound_by_blocks(run, settings.block_size)
     run.monitor.finish(Status.CONVERGED)
     result = run.monitor.result()
     assert isinstance(result, ClusteringResult)

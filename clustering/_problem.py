@@ -1,12 +1,13 @@
 """The k-means problem after validation, and a labelling laid out by cluster.
 
 Points x_i in R^p with weights w_i > 0, K clusters. Everything below works on points that were centred twice: after one
-subtraction of the weighted mean the rounding error of the mean is still there, and with an offset of 1e8 spreads it would
-cost digits of the bound.
+subtraction of the weighted mean the rounding error of the mean is still there, and with an offset of 1e8 spreads it
+would cost digits of the bound.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +20,11 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.linalg import UNIT
 from solvers._core.options import check_integer
 
-__all__ = ["Groups", "KMeansProblem", "kmeans_problem", "validate_points"]
+__all__ = ["Groups", "KMeansProblem", "kmeans_problem", "largest_eigenvalue", "validate_points"]
+
+
+# Magnitudes whose squares, and sums of them, neither overflow nor lose digits to underflow.
+SAFE_MAGNITUDES = (1e-140, 1e140)
 
 
 @dataclass(frozen=True)
@@ -74,10 +79,17 @@ class KMeansProblem:
 
     @property
     def direction(self) -> Array:
-        """q = sqrt(w) / |sqrt(w)|, the unit vector that every membership matrix fixes."""
+        """Unit vector q = sqrt(w) / |sqrt(w)|, which every membership matrix fixes."""
         xp = self.backend.xp
         root = xp.sqrt(self.weights)
         return root / xp.sqrt(xp.sum(self.weights))
+
+    def subset(self, rows: IntArray) -> KMeansProblem:
+        """The same problem for some of the rows (positions among those of positive weight), centred afresh."""
+        xp = self.backend.xp
+        index = self.backend.take(rows)
+        points, weights = xp.take(self.points, index, axis=0), xp.take(self.weights, index)
+        return _centred(points, weights, None, len(rows), self.n_clusters, self.backend, None)
 
     def expand(self, labels: Array, centers: Array) -> Array:
         """Labels of all original rows in the caller's array kind; rows of weight 0 go to the nearest centre."""
@@ -95,6 +107,12 @@ class KMeansProblem:
 
     # All original rows, centred; kept only where some weights are zero.
     _rows: Any = None
+
+
+def largest_eigenvalue(rows: Array) -> float:
+    """Largest eigenvalue of rows rows^T, the square of the spectral norm; for scaling, not for bounds."""
+    gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
+    return float(np.linalg.eigvalsh(to_host(gram))[-1])
 
 
 def validate_points(X: Any, sample_weight: Any, backend: Backend) -> tuple[Array, Array | None]:
@@ -140,6 +158,21 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         raise InvalidProblemError(
             f"n_clusters must be at most the number of distinct rows of positive weight, {distinct}; got {n_clusters}"
         )
+    return _centred(points, weights, kept, int(rows.shape[0]), n_clusters, backend, None if kept is None else rows)
+
+
+def _centred(
+    points: Array,
+    weights: Array,
+    kept: IntArray | None,
+    n_rows: int,
+    n_clusters: int,
+    backend: Backend,
+    everyone: Array | None,
+) -> KMeansProblem:
+    """The problem of validated rows, centred twice."""
+    xp = backend.xp
+    _require_safe_squares(float(xp.max(xp.abs(points))), float(xp.max(weights)), math.prod(points.shape), low=0.0)
     total = xp.sum(weights)
     shift = xp.zeros(points.shape[1], dtype=xp.float64, device=backend.device)
     centred = points
@@ -147,9 +180,8 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         mean = (weights @ centred) / total
         centred = centred - mean
         shift = shift + mean
+    _require_safe_squares(float(xp.max(xp.abs(centred))), float(xp.max(weights)), math.prod(centred.shape))
     scatter = float(xp.sum(weights * xp.sum(centred * centred, axis=1)))
-    if not np.isfinite(scatter):
-        raise InvalidProblemError("X must have squared distances within float64; rescale the data")
     if backend.device is None:
         freeze(centred)
     return KMeansProblem(
@@ -157,12 +189,22 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         weights=weights,
         shift=shift,
         kept=kept,
-        n_rows=int(rows.shape[0]),
+        n_rows=n_rows,
         n_clusters=n_clusters,
         scatter=scatter,
         backend=backend,
-        _rows=None if kept is None else rows - shift,
+        _rows=None if everyone is None else everyone - shift,
     )
+
+
+def _require_safe_squares(largest: float, weight: float, entries: int, low: float = SAFE_MAGNITUDES[0]) -> None:
+    """Refuse data whose squared distances overflow float64, or vanish in it though the points differ."""
+    high = SAFE_MAGNITUDES[1]
+    if largest > 0 and not (low < largest < high and largest * math.sqrt(weight * entries) < high):
+        raise InvalidProblemError(
+            f"X must have entries whose squared differences fit into float64, of magnitude {SAFE_MAGNITUDES[0]:g} to "
+            f"{high:g} (times the root of the weights); got {largest:g}: rescale the data"
+        )
 
 
 def _distinct_rows(points: Array, at_least: int) -> int:

@@ -8,7 +8,14 @@ from typing import Literal
 from solvers._core.arrays import Array, FloatArray, IntArray
 from solvers._core.result import Result
 
-__all__ = ["Certificate", "ClusteringResult", "MultiplierCertificate", "StructuredCertificate"]
+__all__ = [
+    "BlockProof",
+    "BlocksCertificate",
+    "Certificate",
+    "ClusteringResult",
+    "MultiplierCertificate",
+    "StructuredCertificate",
+]
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,27 @@ class MultiplierCertificate:
     kind: Literal["multiplier"] = "multiplier"
 
 
-Certificate = StructuredCertificate | MultiplierCertificate
+BlockProof = StructuredCertificate | MultiplierCertificate
+
+
+@dataclass(frozen=True)
+class BlocksCertificate:
+    """Bounds of disjoint blocks of rows, whose sum bounds the whole.
+
+    Attributes
+    ----------
+    blocks : tuple of (n_j,) int64
+        Rows (counted among those of positive weight) of each block; together all rows, each once.
+    proofs : tuple
+        Certificate of each block as a problem of its own; None proves 0.
+    """
+
+    blocks: tuple[IntArray, ...]
+    proofs: tuple[BlockProof | None, ...]
+    kind: Literal["blocks"] = "blocks"
+
+
+Certificate = BlockProof | BlocksCertificate
 
 
 class ClusteringResult(Result):
@@ -68,4 +95,5 @@ class ClusteringResult(Result):
 
 ClusteringResult.__module__ = "clustering"
 StructuredCertificate.__module__ = "clustering"
+BlocksCertificate.__module__ = "clustering"
 MultiplierCertificate.__module__ = "clustering"

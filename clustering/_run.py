@@ -31,14 +31,19 @@ class Run:
     problem : KMeansProblem
     monitor : Monitor
         Its ``x`` is the best labelling as :class:`Groups`.
+    fixed_labels : bool
+        Whether the labels are given and only their bound is sought.
     sdp_gap : float
         Relative gap of the relaxation, inf while none was solved.
     first_multiplier : (n, n) array or None
         Multiplier of an earlier result that the relaxation may start from.
     """
 
-    def __init__(self, problem: KMeansProblem, common: Common, *, method: str, max_iter: int) -> None:
+    def __init__(
+        self, problem: KMeansProblem, common: Common, *, method: str, max_iter: int, fixed_labels: bool = False
+    ) -> None:
         self.problem = problem
+        self.fixed_labels = fixed_labels
         self.sdp_gap = math.inf
         self.first_multiplier: FloatArray | None = None
         self.monitor = Monitor(
@@ -53,9 +58,11 @@ class Run:
         )
         self._phase_began = 0
 
-    def begin_phase(self, method: str) -> None:
-        """Name the method that now runs; its iterations count from here."""
+    def begin_phase(self, method: str, max_iter: int) -> None:
+        """Name the method that now runs; its iterations, at most ``max_iter`` by default, count from here."""
         self.monitor.method = method
+        if self.monitor.common.max_iter is None:
+            self.monitor.max_iter = self.monitor.nit + max_iter
         self._phase_began = self.monitor.nit
 
     @property
@@ -84,7 +91,9 @@ class Run:
         return descend(self.problem, labels, self.monitor.out_of_time, MAX_SWEEPS)
 
     def offer(self, labels: Array) -> bool:
-        """Offer labels as the answer; True if they are the best so far."""
+        """Offer labels as the answer; True if they are the best so far (never where the labels are the question)."""
+        if self.fixed_labels and self.monitor.x is not None:
+            return False
         groups = Groups(self.problem, labels)
         return self.monitor.incumbent(groups, groups.cost)
 
@@ -99,7 +108,7 @@ class Run:
             if monitor.out_of_time():
                 break
         assert best is not None
-        bound, certificate = certify(groups, best.scale)
+        bound, certificate = certify(groups, best)
         monitor.prove(bound.published, certificate)
         return best.scale
 
@@ -122,6 +131,6 @@ class Run:
     def _package(self, monitor: Monitor) -> ClusteringResult:
         groups: Groups = monitor.x
         labels = self.problem.expand(groups.labels, groups.means)
-        fields = monitor.fields() | {"x": labels}
         centers = self.problem.backend.give(groups.means + self.problem.shift)
-        return ClusteringResult(**fields, labels=labels, centers=centers, sdp_gap=self.sdp_gap)
+        own = {"x": labels, "labels": labels, "centers": centers, "sdp_gap": float(self.sdp_gap)}
+        return ClusteringResult(**(monitor.fields() | own))

@@ -1,7 +1,7 @@
 """Search for the scale of the structured multiplier: the iteration behind ``method="structured"``.
 
-The value at a scale t is estimated from the m x m Gram matrix of P F (see :mod:`clustering._bounds` for F), which squares
-the condition number and therefore proves nothing; the winner goes to the rigorous evaluation.
+The value at given scales is estimated from the m x m Gram matrix of P F (see :mod:`clustering._bounds` for F), which
+squares the condition number and therefore proves nothing; the winner goes to the rigorous evaluation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustering._bounds import LowerBound, structured_bound
-from clustering._problem import Groups
+from clustering._problem import Groups, largest_eigenvalue
 from clustering._result import StructuredCertificate
 from solvers._core.arrays import FloatArray, to_host
 
@@ -21,6 +21,12 @@ __all__ = ["Trial", "certify", "scale_trials"]
 
 COARSE_TRIALS = 7
 REFINING_TRIALS = 10
+# Search over one scale for each pair of clusters: most pairs, first step of a logarithm, sweeps, and the share of the
+# open gap that a sweep must close to be followed by another.
+MAX_SCALED_PAIRS = 28
+FIRST_STEP = 0.2
+PAIR_SWEEPS = 6
+PAIR_PROGRESS = 0.02
 # Pairs of clusters beyond this count are left out, the most distant ones first: the eigenproblem stays small.
 MAX_COLUMNS = 1_200
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
@@ -28,38 +34,88 @@ GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 @dataclass(frozen=True)
 class Trial:
-    """A scale and the estimated bound there."""
+    """Scales (K, K), symmetric, and the estimated bound there."""
 
-    scale: float
+    scales: FloatArray
     estimate: float
 
+    @property
+    def scale(self) -> float:
+        """One scale in place of all."""
+        return float(np.median(self.scales))
 
-def certify(groups: Groups, scale: float) -> tuple[LowerBound, StructuredCertificate]:
-    """The rigorous bound at one common scale."""
-    scales = np.where(_used_pairs(groups), scale, np.inf)
+
+def certify(groups: Groups, trial: Trial) -> tuple[LowerBound, StructuredCertificate]:
+    """The rigorous bound at the scales of a trial."""
+    scales = np.where(_used_pairs(groups), trial.scales, np.inf)
     certificate = StructuredCertificate(to_host(groups.labels).astype(np.int64), scales)
     return structured_bound(groups, scales), certificate
 
 
 def scale_trials(groups: Groups, target: float) -> Iterator[Trial]:
-    """Evaluate scales, best guess first: the largest without clipping, a geometric grid, then golden sections.
+    """Evaluate scales: one for all pairs of clusters, then, if the target was not reached, one for each pair."""
+    best = None
+    for trial in _common_scale_trials(groups, target):
+        if best is None or trial.estimate > best.estimate:
+            best = trial
+        yield trial
+    n_pairs = groups.problem.n_clusters * (groups.problem.n_clusters - 1) // 2
+    if best is not None and best.estimate < target and 1 < n_pairs <= MAX_SCALED_PAIRS:
+        yield from _pair_scale_trials(groups, best, target)
 
-    Ends early once an estimate reaches ``target``. The bound was unimodal in log t on every instance scanned; where it is
-    not, a worse scale is found and the bound is still true.
-    """
-    top = _largest_eigenvalue(groups)
-    if groups.problem.n_clusters == 1 or top <= 0.0:
-        yield Trial(1.0, groups.cost)
-        return
+
+def _pair_scale_trials(groups: Groups, best: Trial, target: float) -> Iterator[Trial]:
+    """Coordinate search over the logarithms of the pairs' scales, with steps that shrink."""
     estimate = _Estimator(groups)
+    n_clusters = groups.problem.n_clusters
+    steps = dict.fromkeys(zip(*np.triu_indices(n_clusters, 1), strict=True), FIRST_STEP)
+    for _ in range(PAIR_SWEEPS):
+        before = best.estimate
+        for (k, l), step in steps.items():
+            for direction in (1.0, -1.0):
+                scales = best.scales.copy()
+                scales[k, l] = scales[l, k] = scales[k, l] * math.exp(direction * step)
+                trial = Trial(scales, estimate(scales))
+                yield trial
+                if trial.estimate > best.estimate:
+                    best = trial
+                    steps[k, l] = direction * step * 1.5
+                    break
+            else:
+                steps[k, l] = 0.4 * step
+            if best.estimate >= target:
+                return
+        if best.estimate - before <= PAIR_PROGRESS * (groups.cost - best.estimate):
+            return
+
+
+def _common_scale_trials(groups: Groups, target: float) -> Iterator[Trial]:
+    """One scale for all pairs, best guess first: the largest without clipping, a geometric grid, then golden sections.
+
+    Ends early once an estimate reaches ``target``. The bound was unimodal in log t on every instance scanned; where it
+    is not, a worse scale is found and the bound is still true.
+    """
+    xp = groups.problem.backend.xp
+    top = largest_eigenvalue(xp.expand_dims(xp.sqrt(groups.weights), axis=1) * groups.points)
+    if groups.problem.n_clusters == 1 or top <= 0.0:
+        yield Trial(np.full((groups.problem.n_clusters,) * 2, 1.0), groups.cost)
+        return
+    estimator = _Estimator(groups)
+
+    def uniform(scale: float) -> FloatArray:
+        return np.full((groups.problem.n_clusters,) * 2, scale)
+
+    def estimate(scale: float) -> float:
+        return estimator(uniform(scale))
+
     unclipped = largest_unclipped_scale(groups)
-    scales = list(np.geomspace(0.02, 1.0, COARSE_TRIALS) * top)
+    scales = [float(share) * top for share in np.geomspace(0.02, 1.0, COARSE_TRIALS)]
     if 0.0 < unclipped < math.inf:
         scales.append(unclipped)
     found: dict[float, float] = {}
     for scale in sorted(scales, key=lambda s: s != unclipped):
         found[scale] = estimate(scale)
-        yield Trial(scale, found[scale])
+        yield Trial(uniform(scale), found[scale])
         if found[scale] >= target:
             return
     ordered = sorted(found)
@@ -71,10 +127,10 @@ def scale_trials(groups: Groups, target: float) -> Iterator[Trial]:
     for _ in range(REFINING_TRIALS):
         if value_left is None:
             value_left = estimate(math.exp(left))
-            yield Trial(math.exp(left), value_left)
+            yield Trial(uniform(math.exp(left)), value_left)
         if value_right is None:
             value_right = estimate(math.exp(right))
-            yield Trial(math.exp(right), value_right)
+            yield Trial(uniform(math.exp(right)), value_right)
         if max(value_left, value_right) >= target:
             return
         if value_left >= value_right:
@@ -102,7 +158,7 @@ def largest_unclipped_scale(groups: Groups) -> float:
 
 
 class _Estimator:
-    """Estimated bound at a scale, from the Gram matrix of P F or, for small n, from the dense multiplier."""
+    """Estimated bound at given scales, from the Gram matrix of P F or, for small n, from the dense multiplier."""
 
     def __init__(self, groups: Groups) -> None:
         self.groups = groups
@@ -114,12 +170,12 @@ class _Estimator:
         rows = xp.expand_dims(xp.sqrt(groups.weights), axis=1) * groups.points
         self.covariance = to_host(rows.T @ rows)
 
-    def __call__(self, scale: float) -> float:
+    def __call__(self, scales: FloatArray) -> float:
         problem = self.groups.problem
         if self.m + 1 >= problem.n:
-            return structured_bound(self.groups, np.where(self.used, scale, np.inf)).value
+            return structured_bound(self.groups, np.where(self.used, scales, np.inf)).value
         sums, cross, products = problem.backend.kernels.structured_moments(
-            self.groups.points, self.groups.weights, self.groups.offsets, self.groups.means, self.groups.totals, scale
+            self.groups.points, self.groups.weights, self.groups.offsets, self.groups.means, self.groups.totals, scales
         )
         rho = np.where(self.used, np.sqrt(sums) * np.sqrt(sums.T), 0.0)
         inverse = np.divide(1.0, np.sqrt(rho), out=np.zeros_like(rho), where=rho > 0)
@@ -166,10 +222,3 @@ def _used_pairs(groups: Groups) -> np.ndarray:
         used[upper[0][nearest], upper[1][nearest]] = True
         used |= used.T
     return used
-
-
-def _largest_eigenvalue(groups: Groups) -> float:
-    xp = groups.problem.backend.xp
-    rows = xp.expand_dims(xp.sqrt(groups.weights), axis=1) * groups.points
-    gram = rows @ rows.T if rows.shape[0] < rows.shape[1] else rows.T @ rows
-    return float(np.linalg.eigvalsh(to_host(gram))[-1])

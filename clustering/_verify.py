@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from clustering._bounds import evaluate
+from clustering._bounds import evaluate, is_sound
 from clustering._certify_kmeans import labelled_problem
 from clustering._problem import Groups, KMeansProblem, kmeans_problem
-from clustering._result import ClusteringResult, MultiplierCertificate, StructuredCertificate
+from clustering._result import ClusteringResult
 from solvers._catalogue import entry_named
 from solvers._core.arrays import to_host
 from solvers._core.backend import choose_backend
@@ -76,19 +76,4 @@ def _wrong_labels(labels: np.ndarray, result: ClusteringResult, problem: KMeansP
 def _proved(result: ClusteringResult, problem: KMeansProblem) -> float:
     """The bound that the certificate proves, 0 (costs are non-negative) where it is malformed."""
     certificate = result.certificate
-    k, n = problem.n_clusters, problem.n
-    if isinstance(certificate, StructuredCertificate):
-        labels, scales = np.asarray(certificate.labels), np.asarray(certificate.scales)
-        sound = (
-            labels.shape == (n,)
-            and labels.dtype.kind in "iu"
-            and np.array_equal(np.unique(labels), np.arange(k))
-            and scales.shape == (k, k)
-            and not np.isnan(scales).any()
-        )
-    elif isinstance(certificate, MultiplierCertificate):
-        multiplier = np.asarray(certificate.multiplier)
-        sound = multiplier.shape == (n, n) and bool(np.isfinite(multiplier).all())
-    else:
-        sound = False
-    return evaluate(problem, certificate).reestablished if sound else 0.0
+    return evaluate(problem, certificate).reestablished if is_sound(problem, certificate) else 0.0

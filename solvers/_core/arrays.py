@@ -39,6 +39,9 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 Kind: TypeAlias = Literal["numpy", "cupy", "array-api", "sparse"]
 
+# Integers below this are exact in float64.
+LARGEST_EXACT_INTEGER = 2.0**53
+
 # Fraction of the memory that is free now which a call may plan to use.
 MEMORY_SHARE = 0.8
 
@@ -127,8 +130,10 @@ def as_integer_labels(value: Any, name: str, *, length: int) -> Array:
         raise InvalidProblemError(f"{what}; got shape {tuple(array.shape)}")
     if not xp.isdtype(array.dtype, ("integral", "real floating")):
         raise InvalidProblemError(f"{what}; got dtype {array.dtype}")
-    if xp.isdtype(array.dtype, "real floating") and not bool(xp.all(array == xp.floor(array))):
-        raise InvalidProblemError(f"{what}; got values that are not integers")
+    if xp.isdtype(array.dtype, "real floating"):
+        whole = xp.isfinite(array) & (xp.abs(array) < LARGEST_EXACT_INTEGER) & (array == xp.floor(array))
+        if not bool(xp.all(whole)):
+            raise InvalidProblemError(f"{what}; got values that are not integers")
     labels = xp.astype(array, xp.int64)
     if length and int(xp.min(labels)) < 0:
         raise InvalidProblemError(f"{what}; got {int(xp.min(labels))}")

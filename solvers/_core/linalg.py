@@ -6,7 +6,7 @@ Algorithms*, 2nd ed. (2002), chapters 3 and 19.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 import numpy as np
@@ -14,7 +14,7 @@ import scipy.linalg
 
 from solvers._core.arrays import Array, FloatArray, host_namespace
 
-__all__ = ["UNIT", "r_factor", "simplex_threshold", "tall_r_factor", "top_eigenvalue_sum"]
+__all__ = ["UNIT", "r_factor", "row_chunks", "simplex_threshold", "tall_r_factor", "top_eigenvalue_sum"]
 
 UNIT = 2.0**-53
 
@@ -27,6 +27,12 @@ def r_factor(xp: ModuleType, matrix: Array) -> Array:
     if xp is host_namespace:
         return np.linalg.qr(matrix, mode="r")
     return xp.linalg.qr(matrix).R
+
+
+def row_chunks(matrix: Array) -> Iterator[Array]:
+    """Consecutive blocks of at most ``CHUNK_ROWS`` rows."""
+    for start in range(0, matrix.shape[0], CHUNK_ROWS):
+        yield matrix[start : min(start + CHUNK_ROWS, matrix.shape[0]), :]
 
 
 def tall_r_factor(xp: ModuleType, blocks: Iterable[Array]) -> tuple[Array, int]:

@@ -209,7 +209,7 @@ class Monitor:
         return self.fun
 
     def _settle(self) -> None:
-        if self.status is None and self.x is not None and self.gap <= self.common.tol:
+        if self.x is not None and self.gap <= self.common.tol:
             self.finish(Status.OPTIMAL)
 
     def _history(self) -> History | None:
