@@ -51,7 +51,7 @@ bench-check: $(VENV)/.bench
 	$(ASV) check $(ASV_CONFIG) --environment existing:$(CURDIR)/$(BIN)/python
 
 peers: $(VENV)/.bench
-	@for script in benchmarks/peers/[a-z]*.py; do $(BIN)/python $$script $(PEERS) || exit 1; done
+	@missed=0; for script in benchmarks/peers/[a-z]*.py; do $(BIN)/python $$script $(PEERS) || missed=1; echo; done; exit $$missed
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ sys.path[:] = [str(HERE.parent.parent), *(entry for entry in sys.path if Path(en
 
 @dataclass(frozen=True)
 class Judgement:
-    """What an answer is worth: a figure by which answers are compared, a few words, and whether it counts at all."""
+    """What an answer is worth: a figure (smaller is better), a few words, and whether the answer counts at all."""
 
     value: float
     words: str
@@ -174,10 +174,10 @@ def _report(workload: Workload, seeds: Sequence[int]) -> int:
             peers.append(peer)
     outcomes = _race(workload, (workload.ours, *peers), seeds)
     for name, outcome in outcomes.items():
-        words = "; ".join(dict.fromkeys(j.words for j in outcome.judgements))
-        print(
-            f"  {name:<24}{outcome.seconds:>9.3f} CPU-s  {words}{'' if outcome.accepted else '  REFUSED'}", flush=True
-        )
+        worst = max(outcome.judgements, key=lambda judgement: (not judgement.accepted, judgement.value))
+        runs = f"  (worst of {len(outcome.judgements)})" if len(outcome.judgements) > 1 else ""
+        refused = "" if outcome.accepted else "  REFUSED"
+        print(f"  {name:<24}{outcome.seconds:>9.3f} CPU-s  {worst.words}{runs}{refused}", flush=True)
     ours = outcomes[workload.ours.name]
     missed = 0
     for target in workload.targets:
