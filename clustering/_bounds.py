@@ -143,10 +143,24 @@ def multiplier_bound(problem: KMeansProblem, multiplier: Array) -> LowerBound:
     q = problem.direction
     b = 0.5 * (multiplier + multiplier.T)
     b = xp.where(b > 0, b, xp.zeros_like(b))
-    rows = xp.sqrt(problem.weights)[:, None] * problem.points
-    matrix = rows @ rows.T + b
     form = float(q @ (b @ q))
-    size = problem.scatter + math.sqrt(float(xp.sum(b * b)))
+    norm = math.sqrt(float(xp.sum(b * b)))
+    return ky_fan_bound(problem, b, norm, form, form)
+
+
+def ky_fan_bound(
+    problem: KMeansProblem, multiplier: Array, norm: float, form: float, size_of_form: float
+) -> LowerBound:
+    """T - form - sum of the K - 1 largest eigenvalues of P (A + multiplier) P, for a symmetric multiplier.
+
+    ``norm`` bounds the Frobenius norm of the terms that make up the multiplier and ``size_of_form`` the sum of the
+    absolute terms of the quadratic form q^T multiplier q = ``form``; both only enter the error.
+    """
+    xp = problem.backend.xp
+    q = problem.direction
+    rows = xp.sqrt(problem.weights)[:, None] * problem.points
+    matrix = rows @ rows.T + multiplier
+    size = problem.scatter + norm
     image = matrix @ q
     matrix = matrix - xp.expand_dims(image, axis=1) * q - xp.expand_dims(q, axis=1) * image
     matrix = matrix + float(q @ image) * (xp.expand_dims(q, axis=1) * q)
@@ -158,7 +172,7 @@ def multiplier_bound(problem: KMeansProblem, multiplier: Array) -> LowerBound:
     else:
         top = float(xp.sum(xp.linalg.eigvalsh(0.5 * (matrix + matrix.T))[-count:]))
     value = problem.scatter - form - top
-    error = 2 * UNIT * (max(count, 1) * EIGEN_ERROR * (problem.n + problem.p) * size + FORM_ERROR / 2 * form)
+    error = UNIT * (2 * max(count, 1) * EIGEN_ERROR * (problem.n + problem.p) * size + FORM_ERROR * size_of_form)
     return LowerBound(value, error)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from clustering._admm import DEFAULT_ITERATIONS, DENSE_MATRICES, ADMMSettings, solve_relaxation
 from clustering._blocks import BlocksSettings, bound_by_blocks
+from clustering._exact import DEFAULT_NODES, ExactSettings, branch_and_bound
 from clustering._incumbent import first_labels
+from clustering._links import NO_LINKS
 from clustering._low_rank import LOW_RANK_ITERATIONS, LowRankSettings, improve_by_low_rank
 from clustering._problem import kmeans_problem
 from clustering._result import ClusteringResult
@@ -53,6 +55,7 @@ SETTINGS: dict[str, type] = {
     "admm": ADMMSettings,
     "low-rank": LowRankSettings,
     "blocks": BlocksSettings,
+    "exact": ExactSettings,
 }
 
 
@@ -182,6 +185,7 @@ def kmeans_sdp(
     first = None if x0 is None else first_labels(problem, x0)
     run.start_from(x0)
     scale = _restart(run, first, settings.n_starts, counted=method == "structured")
+    links = NO_LINKS
     small = problem.n <= AUTO_ADMM_ROWS
     if method == "low-rank" or (method == "auto" and not small):
         run.begin_phase("low-rank", LOW_RANK_ITERATIONS)
@@ -192,6 +196,9 @@ def kmeans_sdp(
     if method == "blocks" or (method == "auto" and not small):
         run.begin_phase("blocks", problem.n)
         bound_by_blocks(run, settings.block_size)
+    if method == "exact":
+        run.begin_phase("exact", DEFAULT_NODES)
+        branch_and_bound(run, links, scale, divide=True, certificate_bytes=settings.certificate_bytes)
     run.monitor.finish(Status.CONVERGED)
     result = run.monitor.result()
     assert isinstance(result, ClusteringResult)

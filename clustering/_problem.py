@@ -19,7 +19,7 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.linalg import UNIT
 from solvers._core.options import check_integer
 
-__all__ = ["Groups", "KMeansProblem", "kmeans_problem", "largest_eigenvalue", "validate_points"]
+__all__ = ["Groups", "KMeansProblem", "contracted", "kmeans_problem", "largest_eigenvalue", "validate_points"]
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,25 @@ def _centred(
         backend=backend,
         _rows=None if everyone is None else everyone - shift,
     )
+
+
+def contracted(problem: KMeansProblem, supernodes: IntArray) -> tuple[KMeansProblem, float]:
+    """Each group of rows as one row (total weight, weighted mean), and the cost within the groups. Host data only."""
+    count = int(supernodes.max()) + 1
+    points, weights = problem.host_points, problem.host_weights
+    if count == problem.n:
+        return problem, 0.0
+    totals = np.bincount(supernodes, weights=weights, minlength=count)
+    means = np.stack(
+        [np.bincount(supernodes, weights=weights * column, minlength=count) for column in points.T], axis=1
+    )
+    means /= totals[:, None]
+    away = points - means[supernodes]
+    drift = np.stack([np.bincount(supernodes, weights=weights * column, minlength=count) for column in away.T], axis=1)
+    drift /= totals[:, None]
+    means += drift
+    constant = float(np.sum(weights * np.sum((points - means[supernodes]) ** 2, axis=1)))
+    return _centred(means, totals, None, count, problem.n_clusters, problem.backend, None), constant
 
 
 def _distinct_rows(points: Array, at_least: int) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 from clustering._bounds import evaluate, is_sound
 from clustering._certify_kmeans import labelled_problem
 from clustering._problem import Groups, KMeansProblem, kmeans_problem
-from clustering._result import ClusteringResult
+from clustering._result import ClusteringResult, TreeCertificate
+from clustering._tree_bounds import evaluate_tree, is_sound_tree
 from solvers._catalogue import entry_named
 from solvers._core.arrays import to_host
 from solvers._core.backend import choose_backend
@@ -76,4 +77,6 @@ def _wrong_labels(labels: np.ndarray, result: ClusteringResult, problem: KMeansP
 def _proved(result: ClusteringResult, problem: KMeansProblem) -> float:
     """The bound that the certificate proves, 0 (costs are non-negative) where it is malformed."""
     certificate = result.certificate
+    if isinstance(certificate, TreeCertificate):
+        return evaluate_tree(problem, certificate).reestablished if is_sound_tree(problem, certificate) else 0.0
     return evaluate(problem, certificate).reestablished if is_sound(problem, certificate) else 0.0
