@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustering._problem import Groups, KMeansProblem
-from clustering._result import BlocksCertificate, Certificate, MultiplierCertificate, StructuredCertificate
+from clustering._result import BlockProof, BlocksCertificate, MultiplierCertificate, StructuredCertificate
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers._core.linalg import CHUNK_ROWS, UNIT, tall_r_factor, top_eigenvalue_sum
 
@@ -71,8 +71,8 @@ class LowerBound:
         return max(0.0, self.value - self.error)
 
 
-def evaluate(problem: KMeansProblem, certificate: Certificate) -> LowerBound:
-    """The bound of a certificate, from the data."""
+def evaluate(problem: KMeansProblem, certificate: BlockProof | BlocksCertificate) -> LowerBound:
+    """The bound of a certificate, from the data; trees are evaluated in :mod:`clustering._tree_bounds`."""
     take = problem.backend.take
     if isinstance(certificate, MultiplierCertificate):
         return multiplier_bound(problem, take(certificate.multiplier))

@@ -1,8 +1,8 @@
 """The relaxation with valid inequalities and separated pairs, the work at one node of branch and bound.
 
-The second block of the splitting method (:mod:`clustering._admm`) becomes {Z >= 0, Z_ij = 0 at separated pairs, <G_c, Z> <= 0
-for the cuts c}, on which Hildreth's method projects T approximately: with S = sum_c mu_c G_c, Z2 = (T - S)+, Y = T - Z2 and
-B = rho (S - Y), non-negative except at separated pairs whatever the accuracy. Host arrays only.
+The second block of the splitting method (:mod:`clustering._admm`) becomes {Z >= 0, Z_ij = 0 at separated pairs, <G_c,
+Z> <= 0 for the cuts c}, on which Hildreth's method projects T approximately: with S = sum_c mu_c G_c, Z2 = (T - S)+, Y
+= T - Z2 and B = rho (S - Y), non-negative except at separated pairs whatever the accuracy. Host arrays only.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class CutRelaxation:
     def use_cuts(self, cuts: IntArray, mu: FloatArray) -> None:
         """Replace the cuts; S follows from their multipliers."""
         self.cuts, self.mu = np.ascontiguousarray(cuts), np.ascontiguousarray(mu)
-        self.rows, self.columns, self.values = (
-            np.ascontiguousarray(a) for a in cut_entries(cuts, self.problem.host_weights)
-        )
+        rows, columns, values = cut_entries(self.cuts, self.problem.host_weights)
+        self.rows, self.columns = np.ascontiguousarray(rows), np.ascontiguousarray(columns)
+        self.values = np.ascontiguousarray(values)
         half = np.zeros_like(self.t)
         np.add.at(half, (self.rows, self.columns), 0.5 * self.values * self.mu[:, None])
         self.s = half + half.T
@@ -116,7 +116,8 @@ class CutRelaxation:
     def membership(self) -> FloatArray:
         """Z (unscaled): 1 / weight of the cluster where two supernodes are together."""
         roots = np.sqrt(self.problem.host_weights)
-        return self.z2 / (roots[:, None] * roots)
+        z: FloatArray = self.z2 / (roots[:, None] * roots)
+        return z
 
     def refine_cuts(self) -> int:
         """Drop the cuts without force and add the most violated ones; the number added."""

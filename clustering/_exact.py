@@ -1,7 +1,7 @@
 """Branch and bound on pairs of points: global k-means optima with proof.
 
-A node fixes some pairs to be together or apart (:mod:`clustering._links`), bounds what is left by the relaxation with cuts
-(:mod:`clustering._cuts`), rounds, and splits on the pair that the relaxation leaves most undecided: the largest
+A node fixes some pairs to be together or apart (:mod:`clustering._links`), bounds what is left by the relaxation with
+cuts (:mod:`clustering._cuts`), rounds, and splits on the pair that the relaxation leaves most undecided: the largest
 min(Z_ij, |Z_i - Z_j|^2). The node with the least bound comes first. What is proved is the least bound of all leaves,
 open, pruned or empty (:mod:`clustering._tree_bounds`).
 """
@@ -48,8 +48,8 @@ NO_CUTS = np.empty((0, 3), dtype=np.int64)
 class ExactSettings:
     """Options of ``method="exact"``.
 
-    ``n_starts`` k-means++ starts first; ``must_link`` and ``cannot_link`` are pairs of rows; the search ends when its leaves
-    hold ``certificate_bytes``.
+    ``n_starts`` k-means++ starts first; ``must_link`` and ``cannot_link`` are pairs of rows; the search ends when its
+    leaves hold ``certificate_bytes``.
     """
 
     n_starts: int = 10
@@ -101,7 +101,7 @@ def branch_and_bound(run: Run, user: Links, scale: float, *, divide: bool, certi
                 continue
             groups = np.empty(int(before.max()) + 1, dtype=np.int64)
             groups[before] = supernodes
-            start = node.state.contracted(groups, np.bincount(before, weights=problem.host_weights))
+            start = node.state.contracted(groups, node.links.contract(problem)[0].host_weights)
             born += 1
             child = _solve(run, user, path, links, start, CHILD_ROUNDS)
             heapq.heappush(open_nodes, (child.bound, born, child))

@@ -88,7 +88,7 @@ def split(
 
 @njit()
 def separate(z: FloatArray, threshold: float, per_row: int) -> tuple[IntArray, FloatArray]:
-    """Violated pairs and triangles (m, 3) of an unscaled Z and their violations, at most so many for each first index."""
+    """Violated pairs and triangles (m, 3) of an unscaled Z and their violations, so many at most per first index."""
     n = z.shape[0]
     cuts = np.empty((n * per_row, 3), dtype=np.int64)
     found = np.empty(n * per_row)
@@ -113,7 +113,7 @@ def separate(z: FloatArray, threshold: float, per_row: int) -> tuple[IntArray, F
                     place = count
                     count += 1
                 else:
-                    place = np.argmin(best)
+                    place = int(np.argmin(best))
                 best[place] = violation
                 which[place, 0], which[place, 1] = j, l
                 if count == per_row:

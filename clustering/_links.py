@@ -1,8 +1,8 @@
 """Pairs of points that must, or must not, share a cluster: validation, contraction, and what is left to decide.
 
 Points that must be together become one *supernode*: their total weight at their weighted mean, plus the constant cost
-within. A clustering of the supernodes that separates the cannot-link pairs is a clustering of the points that respects all
-pairs, and costs the constant more.
+within. A clustering of the supernodes that separates the cannot-link pairs is a clustering of the points that respects
+all pairs, and costs the constant more.
 """
 
 from __future__ import annotations

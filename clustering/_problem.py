@@ -198,15 +198,15 @@ def contracted(problem: KMeansProblem, supernodes: IntArray) -> tuple[KMeansProb
     points, weights = problem.host_points, problem.host_weights
     if count == problem.n:
         return problem, 0.0
-    totals = np.bincount(supernodes, weights=weights, minlength=count)
-    means = np.stack(
-        [np.bincount(supernodes, weights=weights * column, minlength=count) for column in points.T], axis=1
-    )
-    means /= totals[:, None]
-    away = points - means[supernodes]
-    drift = np.stack([np.bincount(supernodes, weights=weights * column, minlength=count) for column in away.T], axis=1)
-    drift /= totals[:, None]
-    means += drift
+    totals: FloatArray = np.bincount(supernodes, weights=weights, minlength=count).astype(np.float64)
+
+    def means_of(rows: FloatArray) -> FloatArray:
+        sums = [np.bincount(supernodes, weights=weights * column, minlength=count) for column in rows.T]
+        means: FloatArray = np.stack(sums, axis=1) / totals[:, None]
+        return means
+
+    means = means_of(points)
+    means = means + means_of(points - means[supernodes])
     constant = float(np.sum(weights * np.sum((points - means[supernodes]) ** 2, axis=1)))
     return _centred(means, totals, None, count, problem.n_clusters, problem.backend, None), constant
 

@@ -1,8 +1,8 @@
 r"""Rigorous bounds of branch and bound: what one leaf proves, and that the leaves cover everything.
 
-A leaf fixes pairs of points to be together or apart. Together: contract them (see :mod:`clustering._links`), which leaves a
-weighted problem and a constant c. Apart: Z_ij = 0, so that the multiplier B_ij may have any sign. With the valid
-inequalities, for Z_ij = [i, j together] / (weight of their cluster),
+A leaf fixes pairs of points to be together or apart. Together: contract them (see :mod:`clustering._links`), which
+leaves a weighted problem and a constant c. Apart: Z_ij = 0, so that the multiplier B_ij may have any sign. With the
+valid inequalities, for Z_ij = [i, j together] / (weight of their cluster),
 
     pair (i, j, j):      Z_ij <= Z_ii,
     triangle (i, j, l):  Z_ij + Z_il <= Z_ii + Z_jl,
@@ -55,7 +55,7 @@ def evaluate_leaf(problem: KMeansProblem, user: Links, leaf: LeafProof) -> Lower
     b = np.asarray(leaf.multiplier, dtype=np.float64)
     b = 0.5 * (b + b.T)
     b = np.where(conflicts, b, np.maximum(b, 0.0))
-    rows, columns, values = cut_entries(leaf.cuts, smaller.host_weights)
+    rows, columns, values = cut_entries(np.asarray(leaf.cuts, dtype=np.int64), smaller.host_weights)
     mu = np.maximum(np.asarray(leaf.cut_multipliers, dtype=np.float64), 0.0)
     weighted = values * mu[:, None]
     cuts, sizes = np.zeros_like(b), np.zeros_like(b)
@@ -83,7 +83,7 @@ def cut_entries(cuts: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray
 
     Pairs have two entries; theirs are padded with zeros.
     """
-    i, j, l = np.asarray(cuts, dtype=np.int64).reshape(-1, 3).T
+    i, j, l = cuts.reshape(-1, 3).T
     is_pair = j == l
     rows = np.stack([i, i, i, j], axis=1)
     columns = np.stack([j, i, np.where(is_pair, i, l), np.where(is_pair, j, l)], axis=1)
