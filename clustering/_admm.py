@@ -44,17 +44,21 @@ CHECKS_PER_PROOF = 8
 # Up to this size proving costs less than estimating.
 ALWAYS_PROVED = 400
 SINKHORN_SWEEPS = 12
+# Accuracy of the relaxation before cuts are added to it.
+ROUGHLY = 1e-2
 
 
 @dataclass(frozen=True)
 class ADMMSettings:
     """Options of ``method="admm"``.
 
-    ``n_starts`` k-means++ starts precede the iteration; ``check_every`` iterations pass between certificates.
+    ``n_starts`` k-means++ starts precede the iteration; ``check_every`` iterations pass between certificates;
+    ``cuts`` tighten the relaxation afterwards.
     """
 
     n_starts: int = 10
     check_every: int = 25
+    cuts: bool = False
 
 
 LOOSE = (
@@ -63,8 +67,11 @@ LOOSE = (
 )
 
 
-def solve_relaxation(run: Run, scale: float, check_every: int) -> None:
-    """Iterate from the best labels, whose structured multiplier has the given scale, until the monitor stops."""
+def solve_relaxation(run: Run, scale: float, check_every: int, *, ends_solved: bool = True) -> None:
+    """Iterate from the best labels, whose structured multiplier has the given scale, until the monitor stops.
+
+    Where more is to come the relaxation need not be solved (``ends_solved`` False), only roughly.
+    """
     problem, monitor = run.problem, run.monitor
     n_clusters, kernels = problem.n_clusters, problem.backend.kernels
     if n_clusters >= problem.n or n_clusters == 1:
@@ -100,7 +107,9 @@ def solve_relaxation(run: Run, scale: float, check_every: int) -> None:
             if ends:
                 _prove(run, multiplier, best_value)
             monitor.checkpoint(residual=max(primal, dual) / math.sqrt(n_clusters))
-            if run.sdp_gap <= monitor.common.tol:
+            if run.sdp_gap <= (monitor.common.tol if ends_solved else ROUGHLY):
+                if not ends_solved:
+                    return
                 monitor.finish(Status.CONVERGED, LOOSE)
             if monitor.stalled(primal + dual, STALL_PATIENCE):
                 monitor.finish(Status.STALLED)

@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clustering._admm import solve_relaxation
 from clustering._bounds import lower_bound
 from clustering._problem import Groups, KMeansProblem
 from clustering._result import BlockProof, BlocksCertificate
+from clustering._run import Run
 from solvers._core.arrays import IntArray, to_host
-
-if TYPE_CHECKING:
-    from clustering._run import Run
 
 __all__ = ["BlocksSettings", "anticlusters", "bound_by_blocks"]
 
 EXCHANGE_SWEEPS = 12
 # Gap at which a block stops: what the split loses is of that size.
-BLOCK_TOLERANCE = 3e-4
+BLOCK_TOLERANCE = 4e-4
 BLOCK_ITERATIONS = 250
 CHECK_EVERY = 25
 
@@ -58,8 +56,8 @@ def bound_by_blocks(run: Run, block_size: int) -> None:
             if bound > total[position]:
                 total[position] = bound
                 proofs[position] = (bound, certificate)
-        certificate = BlocksCertificate(tuple(blocks), tuple(proof for _, proof in proofs))
-        monitor.prove(float(np.sum(total)), certificate)
+        whole = BlocksCertificate(tuple(blocks), tuple(proof for _, proof in proofs))
+        monitor.prove(float(np.sum(total)), whole)
         monitor.checkpoint()
 
 
@@ -89,9 +87,6 @@ def _opening(problem: KMeansProblem, rows: IntArray) -> tuple[float, BlockProof 
 
 
 def _solve_block(run: Run, rows: IntArray, labels: IntArray) -> tuple[float, BlockProof]:
-    from clustering._admm import solve_relaxation
-    from clustering._run import Run as Inner
-
     monitor = run.monitor
     common = replace(
         monitor.common,
@@ -103,7 +98,7 @@ def _solve_block(run: Run, rows: IntArray, labels: IntArray) -> tuple[float, Blo
         time_limit=None if monitor.common.time_limit is None else max(monitor.remaining, 0.0),
         started=time.perf_counter(),
     )
-    inner = Inner(run.problem.subset(rows), common, method="blocks", max_iter=BLOCK_ITERATIONS)
+    inner = Run(run.problem.subset(rows), common, method="blocks", max_iter=BLOCK_ITERATIONS)
     inner.open(run.problem.backend.take(np.ascontiguousarray(labels)))
     scale = inner.certify_best()
     if inner.monitor.status is None:

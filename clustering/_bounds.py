@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustering._problem import Groups, KMeansProblem
-from clustering._result import BlocksCertificate, Certificate, MultiplierCertificate, StructuredCertificate
+from clustering._result import BlockProof, BlocksCertificate, MultiplierCertificate, StructuredCertificate
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers._core.linalg import UNIT, row_chunks, tall_r_factor, top_eigenvalue_sum
 
@@ -72,8 +72,8 @@ class LowerBound:
         return max(0.0, self.value - self.error)
 
 
-def evaluate(problem: KMeansProblem, certificate: Certificate) -> LowerBound:
-    """The bound of a certificate, from the data."""
+def evaluate(problem: KMeansProblem, certificate: BlockProof | BlocksCertificate) -> LowerBound:
+    """The bound of a certificate, from the data; trees are evaluated in :mod:`clustering._tree_bounds`."""
     take = problem.backend.take
     if isinstance(certificate, MultiplierCertificate):
         return multiplier_bound(problem, take(certificate.multiplier))
@@ -83,12 +83,15 @@ def evaluate(problem: KMeansProblem, certificate: Certificate) -> LowerBound:
 
 
 def _blocks_bound(problem: KMeansProblem, certificate: BlocksCertificate) -> LowerBound:
-    """Sum of what the blocks re-establish, each of them at least 0."""
-    total = 0.0
+    """The bound whose published (re-established) value is the sum of the blocks', each of them at least 0."""
+    published = reestablished = 0.0
     for rows, proof in zip(certificate.blocks, certificate.proofs, strict=True):
         if proof is not None:
-            total += evaluate(problem.subset(rows), proof).reestablished
-    return LowerBound(total, UNIT * len(certificate.blocks) * total)
+            bound = evaluate(problem.subset(rows), proof)
+            published += bound.published
+            reestablished += bound.reestablished
+    summation = UNIT * len(certificate.blocks) * reestablished
+    return LowerBound(2.0 * reestablished - published, reestablished - published + summation)
 
 
 def is_sound(problem: KMeansProblem, certificate: object) -> bool:
@@ -144,10 +147,24 @@ def multiplier_bound(problem: KMeansProblem, multiplier: Array) -> LowerBound:
     q = problem.direction
     b = 0.5 * (multiplier + multiplier.T)
     b = xp.where(b > 0, b, xp.zeros_like(b))
-    rows = xp.sqrt(problem.weights)[:, None] * problem.points
-    matrix = rows @ rows.T + b
     form = float(q @ (b @ q))
-    size = problem.scatter + math.sqrt(float(xp.sum(b * b)))
+    norm = math.sqrt(float(xp.sum(b * b)))
+    return ky_fan_bound(problem, b, norm, form, form)
+
+
+def ky_fan_bound(
+    problem: KMeansProblem, multiplier: Array, norm: float, form: float, size_of_form: float
+) -> LowerBound:
+    """T - form - sum of the K - 1 largest eigenvalues of P (A + multiplier) P, for a symmetric multiplier.
+
+    ``norm`` bounds the Frobenius norm of the terms that make up the multiplier and ``size_of_form`` the sum of the
+    absolute terms of the quadratic form q^T multiplier q = ``form``; both only enter the error.
+    """
+    xp = problem.backend.xp
+    q = problem.direction
+    rows = xp.sqrt(problem.weights)[:, None] * problem.points
+    matrix = rows @ rows.T + multiplier
+    size = problem.scatter + norm
     image = matrix @ q
     matrix = matrix - xp.expand_dims(image, axis=1) * q - xp.expand_dims(q, axis=1) * image
     matrix = matrix + float(q @ image) * (xp.expand_dims(q, axis=1) * q)
@@ -159,7 +176,7 @@ def multiplier_bound(problem: KMeansProblem, multiplier: Array) -> LowerBound:
     else:
         top = float(xp.sum(xp.linalg.eigvalsh(0.5 * (matrix + matrix.T))[-count:]))
     value = problem.scatter - form - top
-    error = 2 * UNIT * (max(count, 1) * EIGEN_ERROR * (problem.n + problem.p) * size + FORM_ERROR / 2 * form)
+    error = UNIT * (2 * max(count, 1) * EIGEN_ERROR * (problem.n + problem.p) * size + FORM_ERROR * size_of_form)
     return _less_drift(problem, LowerBound(value, error))
 
 

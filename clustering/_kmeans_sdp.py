@@ -6,16 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from clustering._admm import DEFAULT_ITERATIONS, DENSE_MATRICES, ADMMSettings, solve_relaxation
 from clustering._blocks import BlocksSettings, bound_by_blocks
+from clustering._exact import DEFAULT_NODES, ExactSettings, branch_and_bound, respecting
 from clustering._incumbent import first_labels
+from clustering._links import NO_LINKS, Links, as_pairs
 from clustering._low_rank import LOW_RANK_ITERATIONS, LowRankSettings, improve_by_low_rank
 from clustering._problem import kmeans_problem
 from clustering._result import ClusteringResult
 from clustering._run import Run
 from solvers._catalogue import entry_named
-from solvers._core.arrays import refuse_beyond_memory
+from solvers._core.arrays import refuse_beyond_memory, to_host
 from solvers._core.backend import choose_backend
+from solvers._core.errors import BackendError
 from solvers._core.options import check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Status
@@ -26,6 +31,7 @@ __all__ = ["kmeans_sdp"]
 AUTO_ADMM_ROWS = 3_000
 # Low-rank iterations before the blocks under method="auto".
 FEW_ITERATIONS = 500
+UNLIMITED = 2**62
 # Entries of X up to which array code beats compiling.
 SMALL = 256
 
@@ -43,6 +49,7 @@ class AutoSettings:
 
     n_starts: int = 10
     check_every: int = 25
+    cuts: bool = False
     rank: int = 0
     block_size: int = 500
 
@@ -53,6 +60,7 @@ SETTINGS: dict[str, type] = {
     "admm": ADMMSettings,
     "low-rank": LowRankSettings,
     "blocks": BlocksSettings,
+    "exact": ExactSettings,
 }
 
 
@@ -87,17 +95,21 @@ def kmeans_sdp(
         K, from 1 to the number of distinct rows of positive weight.
     sample_weight : (n,) array_like, optional
         Non-negative weights, ones by default. Rows of weight 0 join the nearest centre and count for nothing.
-    method : {"auto", "structured", "admm"}
-        ``"structured"``: restarts, then the bound of a dual point built from the labels; any n, no n x n matrix.
-        ``"admm"``: in addition solves the semidefinite relaxation; for n up to about 500 (O(n^3) an iteration).
-        ``"auto"``: structured, and if its gap stays open and n <= 500, the relaxation.
+    method : {"auto", "structured", "admm", "low-rank", "blocks", "exact"}
+        Each begins with ``"structured"``: restarts, and the bound of a dual point built from the labels; any n, no n x
+        n matrix. ``"admm"`` solves the semidefinite relaxation; n up to about 3000. ``"blocks"`` adds up relaxations of
+        balanced blocks of rows; any n, about a second per 500 rows. ``"low-rank"`` looks for better labels in a
+        non-negative factor of the relaxation; any n. ``"exact"`` divides on pairs of rows until optimality is proved; n
+        up to about 500. ``"auto"``: structured, then, while the gap is open, admm (n <= 3000) or low-rank and blocks.
     x0 : ClusteringResult, (n,) labels or (K, p) centres, optional
         Where to start; a result of ``method="admm"`` also passes on its dual point.
     tol : float
-        The run ends as OPTIMAL once ``gap <= tol``, and as CONVERGED once the restarts are used up (structured) or the
-        relaxation is solved to a relative primal-dual gap of ``tol`` (admm).
+        The run ends as OPTIMAL once ``gap <= tol``, and as CONVERGED once the restarts, the blocks or the low-rank
+        iterations are used up or the relaxation is solved to a relative primal-dual gap of ``tol`` (admm). Branch and
+        bound in reasonable time needs about 1e-4.
     max_iter : int, optional
-        Restarts ("structured", all of ``n_starts`` by default) or splitting iterations ("admm", 3000 by default).
+        Restarts (structured; all of ``n_starts`` by default), iterations (admm, low-rank; 3000), blocks, or nodes
+        divided (exact; 10000).
     time_limit : float, optional
         Seconds.
     callback : callable, optional
@@ -111,7 +123,11 @@ def kmeans_sdp(
     backend : {"auto", "numba", "array", "cupy"}
         ``"auto"``: where the data live.
     options : mapping, optional
-        ``n_starts`` (10): k-means++ starts. ``check_every`` (25, admm only): iterations between certificates.
+        ``n_starts`` (10): k-means++ starts. ``check_every`` (25; admm, auto): iterations between certificates. ``cuts``
+        (False; admm, auto with n <= 500 or so): tighten the relaxation by valid inequalities. ``rank`` (0, which means
+        2 K; low-rank, auto): columns of the factor. ``block_size`` (500; blocks, auto). ``must_link``, ``cannot_link``
+        (None; exact): pairs of rows that must or must not share a cluster; labels and bound are then those of the
+        clusterings that respect them. ``certificate_bytes`` (2^30; exact): largest certificate.
 
     Returns
     -------
@@ -122,7 +138,9 @@ def kmeans_sdp(
     Raises
     ------
     InvalidProblemError
-        Bad values, shapes or sizes; also where the n x n work of "admm" would not fit into memory.
+        Bad values, shapes or sizes; links that no clustering respects; n x n work that would not fit into memory.
+    BackendError
+        ``"exact"`` or cuts with arrays that are not NumPy's.
 
     Notes
     -----
@@ -165,33 +183,52 @@ def kmeans_sdp(
         options=options,
     )
     settings: Any = common.settings(SETTINGS[method])
-    for name in ("n_starts", "check_every", "block_size"):
+    for name in ("n_starts", "check_every", "block_size", "certificate_bytes"):
         if hasattr(settings, name):
             check_integer(f"options['{name}']", getattr(settings, name), low=1)
     if hasattr(settings, "rank"):
         check_integer("options['rank']", settings.rank, low=0)
+    cuts = getattr(settings, "cuts", False)
+    if not isinstance(cuts, (bool, np.bool_)):
+        raise TypeError(f"options['cuts'] must be True or False; got {cuts!r}")
     chosen = choose_backend("clustering", backend, entry.backends, small_below=SMALL, X=X, sample_weight=sample_weight)
+    if (method == "exact" or cuts) and chosen.device is not None:
+        raise BackendError("branch and bound and cuts run on NumPy arrays only; copy X to the host first")
     problem = kmeans_problem(X, n_clusters, sample_weight, chosen)
-    if method == "admm":
+    if method in ("admm", "exact") or cuts:
         refuse_beyond_memory(
             8.0 * DENSE_MATRICES * problem.n**2,
-            what=f"method='admm' with {problem.n} rows",
+            what=f"method={method!r} with {problem.n} rows",
             instead="use method='blocks' or 'structured'",
+        )
+    links = NO_LINKS
+    if isinstance(settings, ExactSettings):
+        links = Links(
+            as_pairs(settings.must_link, "must_link", problem), as_pairs(settings.cannot_link, "cannot_link", problem)
         )
     run = Run(problem, common, method="structured", max_iter=settings.n_starts)
     first = None if x0 is None else first_labels(problem, x0)
     run.start_from(x0)
-    scale = _restart(run, first, settings.n_starts, counted=method == "structured")
+    if links == NO_LINKS:
+        scale = _restart(run, first, settings.n_starts, counted=method == "structured")
+    else:
+        scale = _restart_linked(run, links, first, settings.n_starts)
     small = problem.n <= AUTO_ADMM_ROWS
     if method == "low-rank" or (method == "auto" and not small):
         run.begin_phase("low-rank", LOW_RANK_ITERATIONS)
         improve_by_low_rank(run, settings.rank, limit=LOW_RANK_ITERATIONS if method == "low-rank" else FEW_ITERATIONS)
     if method == "admm" or (method == "auto" and small):
         run.begin_phase("admm", DEFAULT_ITERATIONS)
-        solve_relaxation(run, scale, settings.check_every)
+        solve_relaxation(run, scale, settings.check_every, ends_solved=not cuts)
+        if cuts:
+            run.begin_phase("cuts", DEFAULT_NODES)
+            branch_and_bound(run, NO_LINKS, scale, divide=False, certificate_bytes=UNLIMITED)
     if method == "blocks" or (method == "auto" and not small):
         run.begin_phase("blocks", problem.n)
         bound_by_blocks(run, settings.block_size)
+    if method == "exact":
+        run.begin_phase("exact", DEFAULT_NODES)
+        branch_and_bound(run, links, scale, divide=True, certificate_bytes=settings.certificate_bytes)
     run.monitor.finish(Status.CONVERGED)
     result = run.monitor.result()
     assert isinstance(result, ClusteringResult)
@@ -218,3 +255,14 @@ def _restart(run: Run, first: Any, n_starts: int, *, counted: bool) -> float:
             monitor.checkpoint()
         labels = next(starts, None)
     return scale
+
+
+def _restart_linked(run: Run, links: Links, first: Any, n_starts: int) -> float:
+    """Restart from seeds, repaired to respect the links; bounds come from branch and bound alone."""
+    labels = next(run.starts(1)) if first is None else first
+    run.open(respecting(run.problem, links, to_host(labels)))
+    for labels in run.starts(n_starts):
+        if run.monitor.status is not None or run.monitor.out_of_time():
+            break
+        run.offer(respecting(run.problem, links, to_host(run.descend(labels))))
+    return 0.0

@@ -20,7 +20,7 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.linalg import UNIT
 from solvers._core.options import check_integer
 
-__all__ = ["Groups", "KMeansProblem", "kmeans_problem", "largest_eigenvalue", "validate_points"]
+__all__ = ["Groups", "KMeansProblem", "contracted", "kmeans_problem", "largest_eigenvalue", "validate_points"]
 
 
 # Magnitudes whose squares, and sums of them, neither overflow nor lose digits to underflow.
@@ -205,6 +205,25 @@ def _require_safe_squares(largest: float, weight: float, entries: int, low: floa
             f"X must have entries whose squared differences fit into float64, of magnitude {SAFE_MAGNITUDES[0]:g} to "
             f"{high:g} (times the root of the weights); got {largest:g}: rescale the data"
         )
+
+
+def contracted(problem: KMeansProblem, supernodes: IntArray) -> tuple[KMeansProblem, float]:
+    """Each group of rows as one row (total weight, weighted mean), and the cost within the groups. Host data only."""
+    count = int(supernodes.max()) + 1
+    points, weights = problem.host_points, problem.host_weights
+    if count == problem.n:
+        return problem, 0.0
+    totals: FloatArray = np.bincount(supernodes, weights=weights, minlength=count).astype(np.float64)
+
+    def means_of(rows: FloatArray) -> FloatArray:
+        sums = [np.bincount(supernodes, weights=weights * column, minlength=count) for column in rows.T]
+        means: FloatArray = np.stack(sums, axis=1) / totals[:, None]
+        return means
+
+    means = means_of(points)
+    means = means + means_of(points - means[supernodes])
+    constant = float(np.sum(weights * np.sum((points - means[supernodes]) ** 2, axis=1)))
+    return _centred(means, totals, None, count, problem.n_clusters, problem.backend, None), constant
 
 
 def _distinct_rows(points: Array, at_least: int) -> int:

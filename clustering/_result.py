@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from solvers._core.arrays import Array, FloatArray, IntArray
 from solvers._core.result import Result
 
@@ -69,7 +72,48 @@ class BlocksCertificate:
     kind: Literal["blocks"] = "blocks"
 
 
-Certificate = BlockProof | BlocksCertificate
+Decision = tuple[int, int, bool]
+
+
+@dataclass(frozen=True)
+class LeafProof:
+    """A dual point of one leaf of branch and bound; see :mod:`clustering._tree_bounds`.
+
+    Attributes
+    ----------
+    path : tuple of (i, j, together)
+        Decisions from the root, on rows of positive weight.
+    multiplier : (s, s) float32 or None
+        Of Z >= 0, for the s supernodes; None proves 0, or that the leaf is empty.
+    cuts : (m, 3) int32
+        Supernodes (i, j, l); j = l for a pair.
+    cut_multipliers : (m,) float64
+    """
+
+    path: tuple[Decision, ...]
+    multiplier: NDArray[np.float32] | None
+    cuts: NDArray[np.int32]
+    cut_multipliers: FloatArray
+
+
+@dataclass(frozen=True)
+class TreeCertificate:
+    """Leaves of branch and bound, which cover every clustering that respects the links.
+
+    Attributes
+    ----------
+    must, cannot : tuple of (i, j)
+        The links of the problem, on rows of positive weight: the bound holds among the clusterings that respect them.
+    leaves : tuple of LeafProof
+    """
+
+    must: tuple[tuple[int, int], ...]
+    cannot: tuple[tuple[int, int], ...]
+    leaves: tuple[LeafProof, ...]
+    kind: Literal["tree"] = "tree"
+
+
+Certificate = BlockProof | BlocksCertificate | TreeCertificate
 
 
 class ClusteringResult(Result):
@@ -95,5 +139,7 @@ class ClusteringResult(Result):
 
 ClusteringResult.__module__ = "clustering"
 StructuredCertificate.__module__ = "clustering"
+LeafProof.__module__ = "clustering"
+TreeCertificate.__module__ = "clustering"
 BlocksCertificate.__module__ = "clustering"
 MultiplierCertificate.__module__ = "clustering"

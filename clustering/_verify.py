@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from clustering._bounds import evaluate, is_sound
 from clustering._certify_kmeans import labelled_problem
+from clustering._links import Links
 from clustering._problem import Groups, KMeansProblem, kmeans_problem
-from clustering._result import ClusteringResult
+from clustering._result import ClusteringResult, TreeCertificate
+from clustering._tree_bounds import evaluate_tree, is_sound_tree
 from solvers._catalogue import entry_named
 from solvers._core.arrays import to_host
 from solvers._core.backend import choose_backend
@@ -48,7 +51,7 @@ def _check(result: ClusteringResult, problem: KMeansProblem) -> Verification:
     size = float(np.max(np.abs(means), initial=0.0)) + math.sqrt(problem.scatter)
     if centers.shape != means.shape or not np.allclose(centers, means, rtol=0.0, atol=1e-9 * size):
         wrong = "centers are not the means of the clusters"
-    return judge(
+    verification = judge(
         result,
         fun=groups.cost,
         bound=_proved(result, problem),
@@ -56,6 +59,11 @@ def _check(result: ClusteringResult, problem: KMeansProblem) -> Verification:
         feasible=wrong,
         scale=problem.scatter,
     )
+    certificate = result.certificate
+    if verification and isinstance(certificate, TreeCertificate) and (certificate.must or certificate.cannot):
+        message = f"{verification.message}, among the clusterings that respect the certificate's links"
+        return replace(verification, message=message)
+    return verification
 
 
 def _labels_of(result: ClusteringResult, problem: KMeansProblem) -> np.ndarray:
@@ -70,10 +78,15 @@ def _wrong_labels(labels: np.ndarray, result: ClusteringResult, problem: KMeansP
         return "x and labels differ"
     if not np.array_equal(np.unique(labels), np.arange(problem.n_clusters)):
         return f"labels must use exactly the values 0 to {problem.n_clusters - 1}"
+    certificate = result.certificate
+    if isinstance(certificate, TreeCertificate) and is_sound_tree(problem, certificate):
+        return "" if Links(certificate.must, certificate.cannot).respected_by(labels) else "labels break a link"
     return ""
 
 
 def _proved(result: ClusteringResult, problem: KMeansProblem) -> float:
     """The bound that the certificate proves, 0 (costs are non-negative) where it is malformed."""
     certificate = result.certificate
+    if isinstance(certificate, TreeCertificate):
+        return evaluate_tree(problem, certificate).reestablished if is_sound_tree(problem, certificate) else 0.0
     return evaluate(problem, certificate).reestablished if is_sound(problem, certificate) else 0.0

@@ -16,8 +16,11 @@ def _points() -> tuple[np.ndarray, np.ndarray]:
 
 
 def kmeans_sdp() -> None:
-    """Both methods."""
-    run_kmeans_sdp(_points()[0], 3, method="admm", tol=0.0, max_iter=1, rng=0, backend="numba")
+    """Every method."""
+    points = _points()[0]
+    for method in ("admm", "low-rank", "blocks", "exact"):
+        options = {"block_size": 7} if method == "blocks" else None
+        run_kmeans_sdp(points, 3, method=method, tol=0.0, max_iter=1, rng=0, backend="numba", options=options)
 
 
 def certify_kmeans() -> None:

@@ -52,7 +52,7 @@ ENTRIES: tuple[Entry, ...] = (
         sense="min",
         summary="k-means clustering with a certified lower bound, by the Peng-Wei semidefinite relaxation",
         guarantee="bound <= cost of every clustering into n_clusters groups",
-        methods=("auto", "structured", "admm", "low-rank", "blocks"),
+        methods=("auto", "structured", "admm", "low-rank", "blocks", "exact"),
         backends=("numba", "array", "cupy"),
         omits=(),
         reference="Peng and Wei, Approximating k-means-type clustering via semidefinite programming, SIAM J. Optim. 2007",
