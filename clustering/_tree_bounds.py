@@ -36,10 +36,14 @@ CONTRACTION_ERROR = 64
 
 
 def evaluate_tree(problem: KMeansProblem, certificate: TreeCertificate) -> LowerBound:
-    """The least re-established bound of the leaves."""
+    """The bound whose published (re-established) value is the least of the leaves'."""
     user = Links(certificate.must, certificate.cannot)
-    least = min((evaluate_leaf(problem, user, leaf).reestablished for leaf in certificate.leaves), default=math.inf)
-    return LowerBound(least, 0.0)
+    bounds = [evaluate_leaf(problem, user, leaf) for leaf in certificate.leaves]
+    published = min((bound.published for bound in bounds), default=math.inf)
+    reestablished = min((bound.reestablished for bound in bounds), default=math.inf)
+    if math.isinf(published):
+        return LowerBound(math.inf, 0.0)
+    return LowerBound(2.0 * reestablished - published, reestablished - published)
 
 
 def evaluate_leaf(problem: KMeansProblem, user: Links, leaf: LeafProof) -> LowerBound:

@@ -16,7 +16,8 @@ FAMILIES = sorted({entry.family for entry in ENTRIES})
 
 def kernel_modules(family: str) -> list[str]:
     folder = Path(importlib.import_module(family).__file__ or "").parent
-    return sorted(path.stem for path in folder.glob("_kernels_*.py"))
+    backends = ("array", "cupy", "numba")
+    return [f"_kernels_{name}" for name in backends if (folder / f"_kernels_{name}.py").exists()]
 
 
 def parameters(module: object, name: str) -> list[str]:
