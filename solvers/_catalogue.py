@@ -18,7 +18,7 @@ class Entry:
     Attributes
     ----------
     name, family, sense : str
-        The function, the package it lives in, and "min" or "max".
+        The function, its family (importable as ``solvers.<family>``), and "min" or "max".
     summary, guarantee : str
         What it solves; what ``bound`` proves.
     methods, backends : tuple of str

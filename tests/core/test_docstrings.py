@@ -45,7 +45,7 @@ def test_docstring_states_guarantee_complexity_and_source(entry: str) -> None:
 
 
 def modules() -> list[str]:
-    families = [importlib.import_module(name) for name in dict.fromkeys(entry.family for entry in ENTRIES)]
+    families = [importlib.import_module(f"solvers.{name}") for name in dict.fromkeys(entry.family for entry in ENTRIES)]
     found = ["solvers._core.proofs", "solvers._examples"]
     for package in families:
         found += [package.__name__, *(m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + "."))]
