@@ -33,8 +33,8 @@ ROUNDS_PER_START = 8
 class ILASettings:
     """Options of ``ila_sdp``.
 
-    ``starts``: names among kmeans, ward, tied, spectral, map, em. ``assignment_tol``: gap of the last relaxation, in nats
-    per point. ``sample_size``: rows of the relaxation where it works on a sample (0: the larger of 150 and 50 K).
+    ``starts``: names among kmeans, ward, tied, spectral, map, em. ``assignment_tol``: gap of the last relaxation, in
+    nats per point. ``sample_size``: rows of the relaxation where it works on a sample (0: the larger of 150 and 50 K).
     """
 
     starts: tuple[str, ...] = STARTS
@@ -87,13 +87,13 @@ def ila_sdp(
         Ridge of the pooled covariance, in units of the mean variance of the columns.
     method : {"auto", "relaxation", "subsample"}
         ``"relaxation"``: group-specific membership matrices for all rows (K n x n matrices). ``"subsample"``: the same
-        for a sample of the rows, lifted to all by the Gaussian discriminant and hard EM. ``"auto"``: relaxation up to 300
-        rows.
+        for a sample of the rows, lifted to all by the Gaussian discriminant and hard EM. ``"auto"``: relaxation up to
+        300 rows.
     x0 : result, (n,) labels or (K, p) centres, optional
         One more start, the first.
     tol : float
-        The run ends as OPTIMAL once ``gap <= tol``, possible only where ``bound`` is finite; otherwise as CONVERGED once
-        the labels of every start repeat.
+        The run ends as OPTIMAL once ``gap <= tol``, possible only where ``bound`` is finite; otherwise as CONVERGED
+        once the labels of every start repeat.
     max_iter : int, optional
         Relaxations solved; 8 per start by default.
     time_limit : float, optional
@@ -127,8 +127,8 @@ def ila_sdp(
     Notes
     -----
     *Guarantee.* ``assignment_bound`` is at least the log-likelihood of **every labelling at the returned covariances**,
-    rounding errors included. Nothing is proved about other covariances, except for one covariance shared by two clusters,
-    where ``bound`` holds for every labelling and every covariance.
+    rounding errors included. Nothing is proved about other covariances, except for one covariance shared by two
+    clusters, where ``bound`` holds for every labelling and every covariance.
     Each start alternates covariances and the relaxation of the labels given them; the membership matrix of each cluster
     is positive semidefinite of trace 1 and all their entries together are non-negative with row sums 1. Labels are the
     largest row sums, rejected unless the likelihood rises. The most likely labels of all starts are returned; likely is
@@ -229,4 +229,3 @@ def _check_starts(starts: Any) -> tuple[str, ...]:
     if not names:
         raise ValueError("options['starts'] must name a start; got none")
     return names
-

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from solvers._core.arrays import FloatArray
 from solvers._core.jit import njit
 

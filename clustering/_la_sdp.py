@@ -3,8 +3,8 @@
     min sum_k <C_k, Z_k>   subject to   Z_k psd, tr Z_k = 1,   W_k >= 0, (sum_k W_k) 1 = 1,   Z_k = W_k
 
 with C_k of :mod:`clustering._likelihood` (Zhuang, Chen and Yang 2022). Block 1 projects the spectra of
-V_k = sym(W_k - Y_k) - C_k / rho on the simplex, block 2 the rows of all T_k = Z_k + Y_k (over-relaxed) together. With the
-thresholds tau of block 2, y = -rho tau and B_k = sym rho (tau 1^T - T_k)+ is a dual point.
+V_k = sym(W_k - Y_k) - C_k / rho on the simplex, block 2 the rows of all T_k = Z_k + Y_k (over-relaxed) together. With
+the thresholds tau of block 2, y = -rho tau and B_k = sym rho (tau 1^T - T_k)+ is a dual point.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ class LikelihoodRelaxation:
                 self.z, self.w, self.t, self.tau, RELAXATION, kernels.MOST_NEWTON_STEPS
             )
             if iteration % CHECK_EVERY == 0 or iteration == max_iter:
-                estimate, *candidate = self._dual(costs)
-                if estimate > lower:
-                    lower, dual = estimate, (estimate, *candidate)
+                candidate = self._dual(costs)
+                if candidate[0] > lower:
+                    lower, dual = candidate[0], candidate
                 rounded = rounding(self.w)
                 value = model.nll(self.points, rounded)
                 if value < least:

@@ -4,8 +4,8 @@ For groups G_k of n_k points with means m_k, covariances S_k and, with mixing, s
 
     NLL = 1/2 sum_k [ n_k log|S_k| + sum_{i in G_k} (x_i - m_k)^T S_k^{-1} (x_i - m_k) ] - sum_k n_k log pi_k,
 
-without the constant (n p / 2) log 2 pi. With Z_k = 1_{G_k} 1_{G_k}^T / n_k and D_k(i, j) = (x_i - x_j)^T S_k^{-1} (x_i - x_j)
-it equals sum_k <C_k, Z_k> for
+without the constant (n p / 2) log 2 pi. With Z_k = 1_{G_k} 1_{G_k}^T / n_k and D_k(i, j) = (x_i - x_j)^T S_k^{-1} (x_i
+- x_j) it equals sum_k <C_k, Z_k> for
 
     C_k = 1/2 (1/2 D_k + log|S_k| 1 1^T) - log pi_k 1 1^T.
 """
@@ -20,7 +20,15 @@ import scipy.linalg
 
 from solvers._core.arrays import FloatArray, IntArray
 
-__all__ = ["COVARIANCE_TYPES", "GaussianModel", "Regularisation", "fit_model", "group_means", "least_size", "log_constant"]
+__all__ = [
+    "COVARIANCE_TYPES",
+    "GaussianModel",
+    "Regularisation",
+    "fit_model",
+    "group_means",
+    "least_size",
+    "log_constant",
+]
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 # Groups smaller than this have no covariance worth the name.
@@ -31,8 +39,8 @@ LEAST_SIZE = 4
 class Regularisation:
     """How covariances are kept away from singular ones.
 
-    ``floor``: least eigenvalue of a group's covariance relative to the pooled one; ``ridge``: added to the diagonal of the
-    pooled one, in units of the mean total variance.
+    ``floor``: least eigenvalue of a group's covariance relative to the pooled one; ``ridge``: added to the diagonal of
+    the pooled one, in units of the mean total variance.
     """
 
     covariance_type: str

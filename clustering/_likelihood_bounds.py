@@ -82,7 +82,7 @@ def nll_error(points: FloatArray, model: GaussianModel) -> float:
     n, p = points.shape
     largest = max(float(np.sum(model.whitened(points, k) ** 2)) for k in range(model.n_clusters))
     logs = float(np.max(np.abs(model.log_determinants)) + np.max(np.abs(model.log_shares)))
-    return SOLVE_ERROR * UNIT * (p + 8) * model.condition() * (largest + n * p + n * logs)
+    return float(SOLVE_ERROR * UNIT * (p + 8) * model.condition() * (largest + n * p + n * logs))
 
 
 def assignment_bound(

@@ -118,9 +118,7 @@ class LikelihoodRun:
         if np.bincount(mine, minlength=self.n_clusters).min() < least_size(size, self.n_clusters):
             return
         common = replace(self.monitor.common, callback=None, history=False, verbose=0, max_iter=None, time_limit=None)
-        inner = LikelihoodRun(
-            self.problem.subset(rows), common, self.how, method="relaxation", max_iter=rounds
-        )
+        inner = LikelihoodRun(self.problem.subset(rows), common, self.how, method="relaxation", max_iter=rounds)
         if not self.monitor.running():
             return
         inner.refine(mine, rounds)
@@ -150,13 +148,19 @@ class LikelihoodRun:
         """The bound over labels and covariance together, for one covariance and two clusters."""
         if self.how.covariance_type != "tied" or self.n_clusters != 2 or self.problem.n <= self.problem.p:
             return
-        whitening = np.linalg.qr(self.points, mode="r")
+        whitening: FloatArray = np.asarray(np.linalg.qr(self.points, mode="r"), dtype=np.float64)
         diagonal = np.abs(np.diag(whitening))
         if not diagonal.min() > 1e-9 * diagonal.max():
             return
         problem, _, _ = whiten(self.points, self.problem.backend, whitening)
         common = replace(
-            self.monitor.common, callback=None, history=False, verbose=0, tol=1e-6, max_iter=None, time_limit=None,
+            self.monitor.common,
+            callback=None,
+            history=False,
+            verbose=0,
+            tol=1e-6,
+            max_iter=None,
+            time_limit=None,
             started=time.perf_counter(),
         )
         run = Run(problem, common, method="structured", max_iter=TIED_ITERATIONS)

@@ -158,9 +158,7 @@ def _penalised_em(points: FloatArray, n_clusters: int, labels: IntArray) -> IntA
             except np.linalg.LinAlgError:
                 return None
             white = np.linalg.solve(factor, centred.T)
-            terms[:, k] = (
-                math.log(loads[k] / n) - 0.5 * np.sum(white * white, axis=0) - np.sum(np.log(np.diag(factor)))
-            )
+            terms[:, k] = math.log(loads[k] / n) - 0.5 * np.sum(white * white, axis=0) - np.sum(np.log(np.diag(factor)))
         top = terms.max(axis=1)
         weights = np.exp(terms - top[:, None])
         total = float(np.sum(top + np.log(weights.sum(axis=1))))
@@ -168,10 +166,9 @@ def _penalised_em(points: FloatArray, n_clusters: int, labels: IntArray) -> IntA
         if total - before <= EM_TOLERANCE * abs(total):
             break
         before = total
-    return np.argmax(responsibilities, axis=1)
+    return np.asarray(np.argmax(responsibilities, axis=1), dtype=np.int64)
 
 
 def _same_partition(first: IntArray, second: IntArray) -> bool:
     pairs = np.unique(np.stack([first, second]), axis=1).shape[1]
     return bool(pairs == len(np.unique(first)) == len(np.unique(second)))
-

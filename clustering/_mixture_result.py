@@ -51,7 +51,8 @@ class GaussianClusteringResult(Result):
         if points.shape[1] != self.centers.shape[1]:
             raise InvalidProblemError(f"X_new must have {self.centers.shape[1]} columns; got {points.shape[1]}")
         terms = model_of(self).discriminants(points, self.centers)
-        return np.argmin(terms, axis=1).astype(np.int64)
+        labels: IntArray = np.argmin(terms, axis=1).astype(np.int64)
+        return labels
 
 
 GaussianClusteringResult.__module__ = "clustering"
@@ -60,12 +61,12 @@ GaussianClusteringResult.__module__ = "clustering"
 def expand_covariances(covariances: FloatArray, covariance_type: str, n_clusters: int, p: int) -> FloatArray:
     """Covariances of any type as (K, p, p)."""
     if covariance_type == "tied":
-        return np.broadcast_to(covariances, (n_clusters, p, p))
+        return np.stack([covariances] * n_clusters)
     if covariance_type == "diag":
         return np.stack([np.diag(row) for row in covariances])
     if covariance_type == "spherical":
         return np.stack([float(value) * np.eye(p) for value in covariances])
-    return covariances
+    return np.asarray(covariances, dtype=np.float64)
 
 
 def compress_covariances(covariances: FloatArray, covariance_type: str) -> FloatArray:
@@ -75,7 +76,7 @@ def compress_covariances(covariances: FloatArray, covariance_type: str) -> Float
     if covariance_type == "diag":
         return np.ascontiguousarray(np.diagonal(covariances, axis1=1, axis2=2))
     if covariance_type == "spherical":
-        return covariances[:, 0, 0].copy()
+        return np.ascontiguousarray(covariances[:, 0, 0])
     return covariances.copy()
 
 

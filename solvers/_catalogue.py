@@ -84,7 +84,7 @@ ENTRIES: tuple[Entry, ...] = (
         backends=("numba",),
         omits=(),
         reference="Zhuang, Chen and Yang, Likelihood adjusted semidefinite programs for clustering heterogeneous data, 2022",
-        verifier="clustering._verify:verify_ila_sdp",
+        verifier="clustering._verify_likelihood:verify_ila_sdp",
         model="clustering._models:ila_sdp_model",
         warm_up="clustering._warm_up:ila_sdp",
     ),
