@@ -13,6 +13,8 @@ from solvers._examples import load_example
 
 __all__ = ["table"]
 
+# Seconds per problem: on an idle core only glass needs more to close its last ten-thousandth.
+TIME_LIMIT = 12.0
 PROBLEMS = (
     ("ruspini", 4, "auto", 1e-6),
     ("iris", 3, "exact", 1e-4),
@@ -22,7 +24,7 @@ PROBLEMS = (
 
 
 def table() -> DemoTable:
-    """All four are proved optimal: ruspini by the dual point of its labels, the others by branch and bound."""
+    """ruspini is proved optimal by the dual point of its labels, the others by branch and bound, time permitting."""
     return DemoTable(
         title="Certified k-means (kmeans_sdp): cost, and a proved lower bound on the cost of every clustering",
         size_columns=("n", "K"),
@@ -35,7 +37,7 @@ def _problem(name: str, n_clusters: int, method: str, tol: float) -> DemoProblem
     data = load_example(name).data
 
     def solve() -> Result:
-        return kmeans_sdp(data, n_clusters, method=method, tol=tol, rng=20260104)
+        return kmeans_sdp(data, n_clusters, method=method, tol=tol, time_limit=TIME_LIMIT, rng=20260104)
 
     def draw(result: Result, ax: Any) -> None:
         centred = data - data.mean(axis=0)
