@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from clustering._certify_kmeans import certify_kmeans
 from clustering._ila_sdp import ila_sdp
 from clustering._kmeans_sdp import kmeans_sdp
@@ -15,12 +17,19 @@ from clustering._result import (
     StructuredCertificate,
     TreeCertificate,
 )
+from solvers._core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from clustering._estimators import ILASDP as ILASDP
+    from clustering._estimators import KMeansSDP as KMeansSDP
 
 __all__ = [
+    "ILASDP",
     "AssignmentCertificate",
     "BlocksCertificate",
     "ClusteringResult",
     "GaussianClusteringResult",
+    "KMeansSDP",
     "LeafProof",
     "LikelihoodCertificate",
     "MultiplierCertificate",
@@ -31,3 +40,6 @@ __all__ = [
     "ila_sdp",
     "kmeans_sdp",
 ]
+
+# scikit-learn is imported with the estimators, not with the family.
+__getattr__, __dir__ = lazy_names(__name__, {"ILASDP": "clustering._estimators", "KMeansSDP": "clustering._estimators"})

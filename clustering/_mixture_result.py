@@ -72,12 +72,12 @@ def expand_covariances(covariances: FloatArray, covariance_type: str, n_clusters
 def compress_covariances(covariances: FloatArray, covariance_type: str) -> FloatArray:
     """(K, p, p) covariances in the shape of their type."""
     if covariance_type == "tied":
-        return covariances[0].copy()
+        return np.array(covariances[0])
     if covariance_type == "diag":
         return np.ascontiguousarray(np.diagonal(covariances, axis1=1, axis2=2))
     if covariance_type == "spherical":
         return np.ascontiguousarray(covariances[:, 0, 0])
-    return covariances.copy()
+    return np.array(covariances)
 
 
 def model_of(result: GaussianClusteringResult) -> GaussianModel:
