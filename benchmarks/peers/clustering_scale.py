@@ -79,7 +79,9 @@ def certificates() -> None:
 def relaxations() -> None:
     X = gmm(5000, 10, 4, 0.6)
     ours, result = timed(lambda: solvers.kmeans_sdp(X, 4, method="blocks", rng=0))
-    row("blocks n=5000", f"{ours:.2f} s, gap {result.gap:.2e}", "-", "1.5e-3 in 6 s", ours <= 6 and result.gap <= 1.5e-3)
+    row(
+        "blocks n=5000", f"{ours:.2f} s, gap {result.gap:.2e}", "-", "1.5e-3 in 6 s", ours <= 6 and result.gap <= 1.5e-3
+    )
     if not QUICK:
         X = gmm(2000, 20, 4, 0.8)
         ours, result = timed(lambda: solvers.kmeans_sdp(X, 4, tol=1e-4, rng=0))
