@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -184,10 +184,9 @@ def ila_sdp(
         method="relaxation" if whole else "subsample",
         max_iter=ROUNDS_PER_START * (len(names) + len(first)),
     )
-    quiet = replace(common, callback=None)
     run.open()
     run.bound_tied()
-    for labels in (*first, *starting_labels(problem, quiet, how, names, run.monitor.out_of_time)):
+    for labels in (*first, *starting_labels(problem, run.monitor, how, names)):
         if run.monitor.status is not None or run.monitor.out_of_time():
             break
         if whole:

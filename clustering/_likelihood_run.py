@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from clustering._admm import solve_relaxation
 from clustering._la_sdp import LikelihoodRelaxation
 from clustering._likelihood import GaussianModel, Regularisation, fit_model, group_means, least_size, log_constant
 from clustering._likelihood_bounds import (
@@ -20,9 +18,10 @@ from clustering._likelihood_bounds import (
     tied_bound,
     whiten,
 )
+from clustering._likelihood_starts import relaxed_kmeans
 from clustering._mixture_result import GaussianClusteringResult, compress_covariances
 from clustering._problem import KMeansProblem
-from clustering._run import Run
+from clustering._run import subordinate
 from solvers._core.arrays import FloatArray, IntArray, to_host
 from solvers._core.errors import InvalidProblemError
 from solvers._core.monitor import Monitor
@@ -36,7 +35,7 @@ ROUND_ITERATIONS, LAST_ITERATIONS = 300, 2_000
 HARD_EM_ROUNDS = 100
 FINAL_ROUNDS = 3
 MAX_SWEEPS = 100
-TIED_ITERATIONS, TIED_ROWS = 500, 1_000
+TIED_ITERATIONS = 500
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class LikelihoodRun:
         mine = labels[rows]
         if np.bincount(mine, minlength=self.n_clusters).min() < least_size(size, self.n_clusters):
             return
-        common = replace(self.monitor.common, callback=None, history=False, verbose=0, max_iter=None, time_limit=None)
+        common = subordinate(self.monitor, tol=self.monitor.common.tol)
         inner = LikelihoodRun(self.problem.subset(rows), common, self.how, method="relaxation", max_iter=rounds)
         if not self.monitor.running():
             return
@@ -153,24 +152,7 @@ class LikelihoodRun:
         if not diagonal.min() > 1e-9 * diagonal.max():
             return
         problem, _, _ = whiten(self.points, self.problem.backend, whitening)
-        common = replace(
-            self.monitor.common,
-            callback=None,
-            history=False,
-            verbose=0,
-            tol=1e-6,
-            max_iter=None,
-            time_limit=None,
-            started=time.perf_counter(),
-        )
-        run = Run(problem, common, method="structured", max_iter=TIED_ITERATIONS)
-        for labels in run.starts(5):
-            if run.monitor.x is None:
-                run.open(labels)
-            run.offer(run.descend(labels))
-        scale = run.certify_best()
-        if problem.n <= TIED_ROWS and run.monitor.status is None:
-            solve_relaxation(run, scale, 25)
+        run = relaxed_kmeans(problem, self.monitor, n_starts=5, max_iter=TIED_ITERATIONS, tol=1e-6)
         self.tied = TiedCertificate(whitening, run.monitor.certificate)
         value, error = tied_bound(self.points, self.problem.backend, self.tied)
         if math.isfinite(value):

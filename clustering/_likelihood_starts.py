@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,15 +12,16 @@ import numpy as np
 from clustering._admm import solve_relaxation
 from clustering._likelihood import Regularisation, fit_model
 from clustering._problem import KMeansProblem
-from clustering._run import Run
+from clustering._run import Run, subordinate
 from solvers._core.arrays import FloatArray, IntArray, to_host
+from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.random import sklearn_seed
 
-__all__ = ["STARTS", "starting_labels"]
+__all__ = ["STARTS", "relaxed_kmeans", "starting_labels"]
 
 STARTS = ("kmeans", "ward", "tied", "spectral", "map", "em")
-RELAXATION_ITERATIONS, RELAXATION_ROWS = 200, 1_000
+RELAXATION_ITERATIONS, RELAXATION_ROWS, CHECK_EVERY = 200, 1_000, 25
 WARD_ROWS, SPECTRAL_ROWS = 5_000, 3_000
 TIED_ROUNDS = 10
 EM_ITERATIONS, EM_TOLERANCE = 200, 1e-6
@@ -30,13 +30,15 @@ NEIGHBOURS = 10
 
 
 def starting_labels(
-    problem: KMeansProblem, common: Common, how: Regularisation, names: tuple[str, ...], out_of_time: Callable[[], bool]
+    problem: KMeansProblem, monitor: Monitor, how: Regularisation, names: tuple[str, ...]
 ) -> Iterator[IntArray]:
     """Labels of each named start in turn; starts that fail or whose cost grows too fast for the size are passed over."""
     points, n_clusters = np.ascontiguousarray(problem.host_points), problem.n_clusters
-    first = _kmeans(problem, common)
+    common = monitor.common
+    kmeans = relaxed_kmeans(problem, monitor, n_starts=10, max_iter=RELAXATION_ITERATIONS, tol=1e-4)
+    first = to_host(kmeans.monitor.x.labels).astype(np.int64)
     for name in names:
-        if out_of_time():
+        if monitor.out_of_time():
             return
         labels: IntArray | None = None
         if name == "kmeans":
@@ -50,32 +52,24 @@ def starting_labels(
         elif name == "map":
             labels = _penalised_em(points, n_clusters, first)
         elif name == "em":
-            labels = _em(points, n_clusters, how, common)
+            labels = _em(points, n_clusters, how, monitor)
         if labels is not None and len(np.unique(labels)) == n_clusters:
             yield labels.astype(np.int64)
 
 
-def _kmeans(problem: KMeansProblem, common: Common) -> IntArray:
-    """The best k-means labels that restarts and the relaxation find."""
-    inner = replace(
-        common,
-        callback=None,
-        history=False,
-        verbose=0,
-        tol=1e-4,
-        max_iter=None,
-        time_limit=None,
-        started=time.perf_counter(),
-    )
-    run = Run(problem, inner, method="structured", max_iter=RELAXATION_ITERATIONS)
-    for labels in run.starts(10):
+def relaxed_kmeans(problem: KMeansProblem, monitor: Monitor, *, n_starts: int, max_iter: int, tol: float) -> Run:
+    """k-means by restarts and, for moderate sizes, the relaxation: a run with labels and a proof."""
+    run = Run(problem, subordinate(monitor, tol=tol), method="structured", max_iter=max_iter)
+    for labels in run.starts(n_starts):
         if run.monitor.x is None:
             run.open(labels)
+        if run.monitor.out_of_time():
+            break
         run.offer(run.descend(labels))
     scale = run.certify_best()
     if problem.n <= RELAXATION_ROWS and run.monitor.status is None:
-        solve_relaxation(run, scale, 25)
-    return to_host(run.monitor.x.labels).astype(np.int64)
+        solve_relaxation(run, scale, CHECK_EVERY)
+    return run
 
 
 def _ward(points: FloatArray, n_clusters: int) -> IntArray:
@@ -118,24 +112,30 @@ def _spectral(points: FloatArray, n_clusters: int, common: Common) -> IntArray |
             return None
 
 
-def _em(points: FloatArray, n_clusters: int, how: Regularisation, common: Common) -> IntArray | None:
+def _em(points: FloatArray, n_clusters: int, how: Regularisation, monitor: Monitor) -> IntArray | None:
     from sklearn.mixture import GaussianMixture
 
     n, p = points.shape
     ridge = max(how.ridge, 1e-9) * float(np.sum(points * points)) / (n * p)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            mixture = GaussianMixture(
-                n_clusters,
-                covariance_type=how.covariance_type,
-                n_init=EM_STARTS,
-                reg_covar=ridge,
-                random_state=sklearn_seed(common.rng),
-            )
-            return np.asarray(mixture.fit_predict(points))
-        except (np.linalg.LinAlgError, ValueError):
-            return None
+    labels, best = None, -math.inf
+    for _ in range(EM_STARTS):
+        if monitor.out_of_time():
+            break
+        mixture = GaussianMixture(
+            n_clusters,
+            covariance_type=how.covariance_type,
+            reg_covar=ridge,
+            random_state=sklearn_seed(monitor.common.rng),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                found = mixture.fit_predict(points)
+            except (np.linalg.LinAlgError, ValueError):
+                continue
+        if mixture.lower_bound_ > best:
+            labels, best = np.asarray(found), float(mixture.lower_bound_)
+    return labels
 
 
 def _penalised_em(points: FloatArray, n_clusters: int, labels: IntArray) -> IntArray | None:
