@@ -135,6 +135,7 @@ def _warm_start(run: Run, norm: float, scale: float) -> tuple[float, Array]:
     rho = FIRST_PENALTY
     if run.first_multiplier is not None:
         multiplier = problem.backend.take(run.first_multiplier)
+        run.monitor.prove(multiplier_bound(problem, multiplier).published, MultiplierCertificate(run.first_multiplier))
     elif math.isfinite(scale) and scale > 0:
         rho = min(10.0, max(1e-3, scale / norm))
         multiplier = dense_multiplier(groups, np.full((problem.n_clusters,) * 2, scale))

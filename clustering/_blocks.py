@@ -11,8 +11,7 @@ as nearly equal as exchanges of two rows can make them. Blocks are solved one by
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from clustering._admm import solve_relaxation
 from clustering._bounds import lower_bound
 from clustering._problem import Groups, KMeansProblem
 from clustering._result import BlockProof, BlocksCertificate
-from clustering._run import Run
+from clustering._run import Run, subordinate
 from solvers._core.arrays import IntArray, to_host
 
 __all__ = ["BlocksSettings", "anticlusters", "bound_by_blocks"]
@@ -87,17 +86,7 @@ def _opening(problem: KMeansProblem, rows: IntArray) -> tuple[float, BlockProof 
 
 
 def _solve_block(run: Run, rows: IntArray, labels: IntArray) -> tuple[float, BlockProof]:
-    monitor = run.monitor
-    common = replace(
-        monitor.common,
-        callback=None,
-        history=False,
-        verbose=0,
-        tol=max(monitor.common.tol, BLOCK_TOLERANCE),
-        max_iter=None,
-        time_limit=None if monitor.common.time_limit is None else max(monitor.remaining, 0.0),
-        started=time.perf_counter(),
-    )
+    common = subordinate(run.monitor, tol=max(run.monitor.common.tol, BLOCK_TOLERANCE))
     inner = Run(run.problem.subset(rows), common, method="blocks", max_iter=BLOCK_ITERATIONS)
     inner.open(run.problem.backend.take(np.ascontiguousarray(labels)))
     scale = inner.certify_best()

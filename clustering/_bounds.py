@@ -7,8 +7,9 @@ its cost is T - <A, Z>. So for **every** symmetric B >= 0
     LB(B) = T - q^T (A + B) q - sum_{j < K} lambda_j(P (A + B) P)  <=  SDP value  <=  optimal cost,     (1)
 
 because <A, Z> <= <A + B, Z>, Z = q q^T + V with V psd, Vq = 0, tr V = K - 1, lambda_max(V) <= 1, and Ky Fan's maximum
-principle bounds <A + B, V>. (q^T A q = 0 for centred points; what rounding leaves of it is the *drift*, which matters where
-the points agree to the last digits.) No step needs B to be optimal, so any solver's multiplier gives a true bound.
+principle bounds <A + B, V>. (q^T A q = 0 for centred points; what rounding leaves of it is the *drift*, which matters
+where the points agree to the last digits.) No step needs B to be optimal, so any solver's multiplier gives a true
+bound.
 
 The *structured* B of a labelling G_1..G_K with total weights n_k, means mu_k and scales t_kl has zero diagonal
 blocks and

@@ -8,6 +8,7 @@ Z> <= 0 for the cuts c}, on which Hildreth's method projects T approximately: wi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,9 +86,11 @@ class CutRelaxation:
         np.add.at(half, (self.rows, self.columns), 0.5 * self.values * self.mu[:, None])
         self.s = half + half.T
 
-    def iterate(self, count: int) -> None:
-        """So many steps of the splitting method, the penalty balanced in the first hundreds."""
+    def iterate(self, count: int, out_of_time: Callable[[], bool]) -> None:
+        """So many steps of the splitting method at most, the penalty balanced in the first hundreds."""
         for _ in range(count):
+            if out_of_time():
+                return
             self.spectrum = Spectrum(*self.eigenpairs.project(self.matrix), self.q)
             factor = self.spectrum.factor()
             np.matmul(factor, factor.T, out=self.z1)

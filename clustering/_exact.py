@@ -119,7 +119,7 @@ def _solve(run: Run, user: Links, path: tuple[Decision, ...], links: Links, star
         for _ in range(BOUNDS_PER_ROUND):
             if monitor.status is not None or monitor.out_of_time() or best >= _target(run):
                 break
-            relaxation.iterate(ROUND_ITERATIONS // BOUNDS_PER_ROUND)
+            relaxation.iterate(ROUND_ITERATIONS // BOUNDS_PER_ROUND, monitor.out_of_time)
             candidate = LeafProof(path, *relaxation.dual())
             value = evaluate_leaf(problem, user, candidate).published
             if value > best:

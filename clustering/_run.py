@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.random import sklearn_seed
 
-__all__ = ["Run"]
+__all__ = ["Run", "subordinate"]
 
 MAX_SWEEPS = 300
 
@@ -134,3 +136,17 @@ class Run:
         centers = self.problem.backend.give(groups.means + self.problem.shift)
         own = {"x": labels, "labels": labels, "centers": centers, "sdp_gap": float(self.sdp_gap)}
         return ClusteringResult(**(monitor.fields() | own))
+
+
+def subordinate(monitor: Monitor, *, tol: float) -> Common:
+    """The shared keywords of a run inside another one: silent, with the time that is left."""
+    return replace(
+        monitor.common,
+        callback=None,
+        history=False,
+        verbose=0,
+        tol=tol,
+        max_iter=None,
+        time_limit=None if monitor.common.time_limit is None else max(monitor.remaining, 0.0),
+        started=time.perf_counter(),
+    )

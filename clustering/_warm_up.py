@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from clustering._certify_kmeans import certify_kmeans as run_certify_kmeans
+from clustering._ila_sdp import ila_sdp as run_ila_sdp
 from clustering._kmeans_sdp import kmeans_sdp as run_kmeans_sdp
 
-__all__ = ["certify_kmeans", "kmeans_sdp"]
+__all__ = ["certify_kmeans", "ila_sdp", "kmeans_sdp"]
 
 
 def _points() -> tuple[np.ndarray, np.ndarray]:
@@ -26,3 +27,8 @@ def kmeans_sdp() -> None:
 def certify_kmeans() -> None:
     """The structured certificate."""
     run_certify_kmeans(*_points(), backend="numba")
+
+
+def ila_sdp() -> None:
+    """One relaxation of the likelihood."""
+    run_ila_sdp(_points()[0], 2, rng=0, max_iter=1, backend="numba", options={"starts": ("kmeans",)})

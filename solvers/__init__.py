@@ -33,7 +33,9 @@ def __getattr__(name: str) -> object:
 
 if TYPE_CHECKING:
     from clustering import ClusteringResult as ClusteringResult
+    from clustering import GaussianClusteringResult as GaussianClusteringResult
     from clustering import certify_kmeans as certify_kmeans
+    from clustering import ila_sdp as ila_sdp
     from clustering import kmeans_sdp as kmeans_sdp
     from solvers._catalogue import catalogue as catalogue
     from solvers._core.errors import BackendError as BackendError

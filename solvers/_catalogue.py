@@ -74,12 +74,28 @@ ENTRIES: tuple[Entry, ...] = (
         model="clustering._models:certify_kmeans_model",
         warm_up="clustering._warm_up:certify_kmeans",
     ),
+    Entry(
+        name="ila_sdp",
+        family="clustering",
+        sense="max",
+        summary="Gaussian clusters of different shapes, by the likelihood-adjusted semidefinite relaxation",
+        guarantee="assignment_bound >= likelihood of every labelling at the returned covariances",
+        methods=("auto", "relaxation", "subsample"),
+        backends=("numba",),
+        omits=(),
+        reference="Zhuang, Chen and Yang, Likelihood adjusted semidefinite programs for clustering heterogeneous data, 2022",
+        verifier="clustering._verify_likelihood:verify_ila_sdp",
+        model="clustering._models:ila_sdp_model",
+        warm_up="clustering._warm_up:ila_sdp",
+    ),
 )
 
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
 EXPORTS: dict[str, str] = {
     "ClusteringResult": "clustering",
+    "GaussianClusteringResult": "clustering",
     "certify_kmeans": "clustering",
+    "ila_sdp": "clustering",
     "kmeans_sdp": "clustering",
     "History": "solvers._core.result",
     "Result": "solvers._core.result",

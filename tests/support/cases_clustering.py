@@ -68,6 +68,40 @@ def kmeans_objective(result: Any, X: Any, *_: Any) -> float:
     return cost_of(np.asarray(X, dtype=float), np.asarray(result.labels))
 
 
+def likelihood_objective(result: Any, X: Any, *_: Any) -> float:
+    """Log-likelihood from its definition, by the log density of each cluster's points."""
+    X = np.asarray(X, dtype=float)
+    total = 0.0
+    for k, covariance in enumerate(result.covariances):
+        mine = X[result.labels == k] - X[result.labels == k].mean(axis=0)
+        total -= 0.5 * len(mine) * np.linalg.slogdet(2.0 * np.pi * covariance)[1]
+        total -= 0.5 * float(np.sum(mine.T * np.linalg.solve(covariance, mine.T)))
+    return total
+
+
+def forged_likelihoods(result: Any) -> Iterator[tuple[str, Any]]:
+    """Results whose parameters or assignment bound are not what they claim."""
+    for field, value in (
+        ("centers", result.centers + 0.1),
+        ("covariances", 1.1 * result.covariances),
+        ("weights", result.weights[::-1] + 0.1),
+        ("labels", np.roll(result.labels, 1)),
+    ):
+        forged = copy.deepcopy(result)
+        forged[field] = value
+        yield field, forged
+    if np.isfinite(result.assignment_bound):
+        forged = copy.deepcopy(result)
+        forged["assignment_bound"] = result.fun - 0.1
+        yield "assignment bound below the likelihood", forged
+        forged = copy.deepcopy(result)
+        proof = result.certificate.assignment
+        forged["certificate"] = dataclasses.replace(
+            result.certificate, assignment=dataclasses.replace(proof, y=proof.y + 1.0)
+        )
+        yield "multiplier moved", forged
+
+
 CASES = (
     Case(
         entry="kmeans_sdp",
@@ -122,6 +156,26 @@ CASES = (
                 InvalidProblemError,
                 "cluster 0",
             ),
+        ),
+    ),
+    Case(
+        entry="ila_sdp",
+        problem=lambda: (many_points()[:24], 2),
+        loose=lambda: (many_points(), 3),
+        methods=("auto", "relaxation", "subsample"),
+        objective=likelihood_objective,
+        keywords={"options": {"starts": ("kmeans", "ward")}},
+        tampered=forged_likelihoods,
+        tolerance=1e-8,
+        bad=(
+            Bad("no cluster", (points(), 0), {}, ValueError, "n_clusters must be an integer >= 1; got 0"),
+            Bad("more clusters than points", (points(), 10), {}, InvalidProblemError, "distinct rows"),
+            Bad("constant data", (np.ones((5, 2)), 1), {}, InvalidProblemError, "two different rows"),
+            Bad("unknown covariance", (points(), 2), {"covariance_type": "ful"}, ValueError, "did you mean 'full'"),
+            Bad("mixing as a number", (points(), 2), {"mixing": 1}, TypeError, "mixing must be True or False"),
+            Bad("floor above one", (points(), 2), {"floor": 2.0}, ValueError, "from 0 to 1"),
+            Bad("negative ridge", (points(), 2), {"reg_covar": -1.0}, ValueError, "reg_covar"),
+            Bad("x0 label too large", (points(), 2), {"x0": np.full(9, 5)}, InvalidProblemError, "below n_clusters"),
         ),
     ),
 )

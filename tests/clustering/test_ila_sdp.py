@@ -1,0 +1,197 @@
+"""Likelihood clustering: identities of the relaxation, rigorous bounds, real data, edges."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+from partitions import partitions
+
+import solvers
+from clustering._la_sdp import LikelihoodRelaxation
+from clustering._likelihood import Regularisation, fit_model
+from clustering._likelihood_bounds import AssignmentCertificate, assignment_bound
+
+TYPES = ("full", "tied", "diag", "spherical")
+
+
+def _points(seed: int, n: int, p: int, n_clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % n_clusters
+    shapes = rng.standard_normal((n_clusters, p, p)) + 2 * np.eye(p)
+    centers = 4.0 * rng.standard_normal((n_clusters, p))
+    return centers[labels] + np.einsum("ij,ijk->ik", rng.standard_normal((n, p)), shapes[labels]), labels
+
+
+def _direct_likelihood(X, labels, covariances, shares=None):
+    total = 0.0
+    for k, covariance in enumerate(covariances):
+        mine = X[labels == k] - X[labels == k].mean(axis=0)
+        total -= 0.5 * (len(mine) * np.linalg.slogdet(2 * np.pi * covariance)[1])
+        total -= 0.5 * np.sum(mine * np.linalg.solve(covariance, mine.T).T)
+        total += 0.0 if shares is None else len(mine) * np.log(shares[k])
+    return total
+
+
+def _full(result):
+    k, p = result.centers.shape
+    return {
+        "full": lambda c: c,
+        "tied": lambda c: [c] * k,
+        "diag": lambda c: [np.diag(row) for row in c],
+        "spherical": lambda c: [value * np.eye(p) for value in c],
+    }[result.covariance_type](result.covariances)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("mixing", [False, True])
+def test_fun_is_the_log_likelihood_of_the_returned_parameters(covariance_type, mixing):
+    X, _ = _points(1, 45, 2, 3)
+    problem = {"covariance_type": covariance_type, "mixing": mixing}
+    result = solvers.ila_sdp(X, 3, rng=0, options={"starts": ("kmeans", "ward")}, **problem)
+    direct = _direct_likelihood(X, result.labels, _full(result), result.weights if mixing else None)
+    assert result.fun == pytest.approx(direct, rel=1e-10)
+    assert result.fun <= result.assignment_bound
+    assert solvers.verify(result, X, 3, **problem)
+    assert not solvers.verify(result, X, 3, covariance_type=covariance_type, mixing=not mixing)
+
+
+def test_cost_matrices_reproduce_the_likelihood():
+    X, labels = _points(2, 40, 3, 3)
+    X = X - X.mean(axis=0)
+    model = fit_model(X, labels, 3, Regularisation("full", True, 0.2, 1e-6))
+    inner = sum(model.cost_matrix(X, k)[np.ix_(labels == k, labels == k)].sum() / (labels == k).sum() for k in range(3))
+    assert inner == pytest.approx(model.nll(X, labels), rel=1e-10)
+
+
+def test_any_dual_point_bounds_every_labelling():
+    rng = np.random.default_rng(3)
+    for seed in range(60):
+        n, n_clusters = int(rng.integers(5, 8)), 2
+        X, labels = _points(seed, n, 2, n_clusters)
+        X = (X - X.mean(axis=0)) * 10.0 ** rng.integers(-8, 9)
+        model = fit_model(X, labels, n_clusters, Regularisation("full", bool(seed % 2), 0.2, 1e-6))
+        least = min(model.nll(X, other) for these in partitions(n, 2) for other in (these, 1 - these))
+        state = LikelihoodRelaxation(X, labels, n_clusters)
+        steps = int(rng.integers(1, 400))
+        found = state.solve(model, labels, 1e-9, steps, lambda w: np.argmax(w.sum(axis=2), axis=0), lambda: False)
+        y, multipliers = found.y, found.multipliers
+        if seed % 3 == 0:
+            y = y + rng.standard_normal(n)
+            multipliers = multipliers + rng.standard_normal(multipliers.shape)
+        value, error = assignment_bound(X, model, AssignmentCertificate(y, multipliers.astype(np.float32)))
+        assert value - error <= least + 1e-12 * abs(least)
+
+
+def test_equal_covariances_reduce_to_the_kmeans_relaxation():
+    X, labels = _points(4, 30, 2, 3)
+    X = X - X.mean(axis=0)
+    model = fit_model(X, labels, 3, Regularisation("spherical", False, 1.0, 0.0))
+    variance = float(np.mean([c[0, 0] for c in model.covariances]))
+    model = dataclasses.replace(
+        model,
+        covariances=np.stack([variance * np.eye(2)] * 3),
+        factors=np.stack([np.sqrt(variance) * np.eye(2)] * 3),
+        log_determinants=np.full(3, 2 * np.log(variance)),
+    )
+    state = LikelihoodRelaxation(X, labels, 3)
+    found = state.solve(model, labels, 1e-7, 4000, lambda w: labels, lambda: False)
+    sdp = solvers.kmeans_sdp(X, 3, method="admm", tol=1e-8, rng=0)
+    assert found.estimate == pytest.approx(sdp.bound / (2 * variance) + 30 * np.log(variance), rel=1e-4)
+
+
+def test_tied_bound_holds_for_every_labelling_and_its_best_covariance():
+    for seed in range(40):
+        X, _ = _points(seed, 8, 1 + seed % 2, 2)
+        X = X * 10.0 ** (seed % 9 - 4)
+        result = solvers.ila_sdp(X, 2, covariance_type="tied", reg_covar=0.0, rng=0, options={"starts": ("kmeans",)})
+        n, p = X.shape
+        best = -np.inf
+        for labels in partitions(n, 2):
+            within = sum(
+                (X[labels == k] - X[labels == k].mean(0)).T @ (X[labels == k] - X[labels == k].mean(0)) for k in (0, 1)
+            )
+            sign, log_determinant = np.linalg.slogdet(within / n)
+            best = max(best, -0.5 * n * (log_determinant + p + p * np.log(2 * np.pi))) if sign > 0 else best
+        assert result.bound >= best - 1e-10 * abs(best)
+        assert solvers.verify(result, X, 2, covariance_type="tied", reg_covar=0.0)
+
+
+@pytest.mark.parametrize(("name", "most_errors"), [("iris", 6), ("seeds", 22)])
+def test_real_data_are_clustered_better_than_by_kmeans(name, most_errors):
+    example = solvers.load_example(name)
+    X = (example.data - example.data.mean(axis=0)) / example.data.std(axis=0)
+    truth = np.unique(example.target, return_inverse=True)[1]
+    result = solvers.ila_sdp(X, 3, rng=0)
+    table = np.zeros((3, 3), dtype=int)
+    np.add.at(table, (result.labels, truth), 1)
+    assert len(X) - table.max(axis=1).sum() <= most_errors
+    assert result.assignment_gap < 0.05
+    assert solvers.verify(result, X, 3)
+    assert (result.predict(X) == result.labels).mean() > 0.97
+
+
+def test_affine_maps_do_not_change_the_clusters():
+    X, _ = _points(6, 60, 2, 2)
+    mapped = X @ np.array([[3.0, 1.0], [0.5, 2.0]]) * 1e3 + 1e5
+    options = {"starts": ("tied",)}
+    first = solvers.ila_sdp(X, 2, rng=0, options=options)
+    second = solvers.ila_sdp(mapped, 2, rng=0, x0=first, options=options)
+    assert len(np.unique(np.stack([first.labels, second.labels]), axis=1).T) == 2
+
+
+def test_samples_are_lifted_to_all_rows():
+    X, labels = _points(7, 900, 2, 3)
+    result = solvers.ila_sdp(X, 3, rng=0, options={"starts": ("kmeans", "ward")})
+    assert result.method == "subsample"
+    assert result.assignment_bound == np.inf
+    table = np.zeros((3, 3), dtype=int)
+    np.add.at(table, (result.labels, labels), 1)
+    assert table.max(axis=1).sum() > 800
+    assert solvers.verify(result, X, 3)
+
+
+def test_edges():
+    rng = np.random.default_rng(8)
+    X = np.repeat(rng.standard_normal((6, 2)), 3, axis=0)
+    for n_clusters in (1, 2, 6):
+        result = solvers.ila_sdp(X, n_clusters, rng=0)
+        assert solvers.verify(result, X, n_clusters)
+    wide = rng.standard_normal((12, 20))
+    assert solvers.verify(solvers.ila_sdp(wide, 2, rng=0), wide, 2)
+    constant_column = np.column_stack([X, np.ones(len(X))])
+    assert solvers.verify(solvers.ila_sdp(constant_column, 2, rng=0), constant_column, 2)
+    with pytest.raises(solvers.InvalidProblemError, match="singular"):
+        solvers.ila_sdp(constant_column, 2, reg_covar=0.0)
+    with pytest.raises(solvers.InvalidProblemError, match="two different rows"):
+        solvers.ila_sdp(np.ones((5, 2)), 1)
+    with pytest.raises(ValueError, match="floor"):
+        solvers.ila_sdp(X, 2, floor=1.5)
+    with pytest.raises(ValueError, match="did you mean 'ward'"):
+        solvers.ila_sdp(X, 2, options={"starts": ("warp",)})
+
+
+def test_results_survive_pickling_and_reject_tampering():
+    X, _ = _points(9, 40, 2, 2)
+    result = solvers.ila_sdp(X, 2, rng=0, options={"starts": ("kmeans",)})
+    again = pickle.loads(pickle.dumps(result))
+    assert np.array_equal(again.predict(X), result.predict(X))
+    for field, value in (
+        ("assignment_bound", result.fun - 1e-3),
+        ("fun", result.fun + 1e-3),
+        ("centers", result.centers + 1e-3),
+        ("covariances", result.covariances * 1.01),
+        ("weights", result.weights[::-1] + 1e-3),
+    ):
+        assert not solvers.verify(type(result)({**again, field: value}), X, 2)
+
+
+def test_reference_model_bounds_the_labels():
+    X, _ = _points(10, 18, 2, 2)
+    model = solvers.reference_model("ila_sdp", X, 2)
+    value = model.solve(solver="CLARABEL")
+    result = solvers.ila_sdp(X, 2, rng=0, options={"starts": ("kmeans",)}, max_iter=1)
+    assert np.isfinite(value)
+    assert -value >= result.fun - abs(result.fun)

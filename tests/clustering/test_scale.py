@@ -1,0 +1,136 @@
+"""Certificates, blocks and low-rank factors beyond the reach of n x n matrices, and the edges of every method."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from partitions import best_cost
+
+import solvers
+from clustering._blocks import anticlusters
+from clustering._problem import kmeans_problem
+from solvers._core.backend import choose_backend
+
+METHODS = ("structured", "admm", "low-rank", "blocks", "exact")
+
+
+def _gmm(n: int, p: int, n_clusters: int, separation: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    threshold = np.sqrt(4 * (1 + np.sqrt(1 + n_clusters * p / (n * np.log(n)))) * np.log(n))
+    centers = np.zeros((n_clusters, p))
+    np.fill_diagonal(centers, separation * threshold / np.sqrt(2))
+    labels = np.repeat(np.arange(n_clusters), n // n_clusters)
+    return centers[labels] + rng.standard_normal((n, p)), labels
+
+
+def test_fifty_thousand_rows_are_certified_to_nine_digits():
+    X, labels = _gmm(50_000, 20, 4, 1.0)
+    result = solvers.certify_kmeans(X, labels, tol=1e-9)
+    assert result.status is solvers.Status.OPTIMAL
+    assert solvers.verify(result, X, labels)
+
+
+def test_scales_of_pairs_are_never_worse_than_one_scale():
+    X = solvers.load_example("glass").data
+    labels = solvers.kmeans_sdp(X, 6, method="structured", rng=0).labels
+    few = solvers.certify_kmeans(X, labels, method="structured", max_iter=20)
+    all_of_them = solvers.certify_kmeans(X, labels, method="structured")
+    assert few.bound < all_of_them.bound < all_of_them.fun
+
+
+def test_certifying_keeps_the_labels():
+    X = solvers.load_example("iris").data
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(3), rng.integers(0, 3, len(X) - 3)])
+    for method in ("auto", "structured", "admm", "blocks"):
+        options = {"block_size": 50} if method == "blocks" else None
+        result = solvers.certify_kmeans(X, labels, method=method, tol=1e-3, options=options)
+        assert np.array_equal(result.labels, labels)
+        assert result.bound <= 78.8514414261
+        assert solvers.verify(result, X, labels)
+
+
+def test_blocks_partition_the_rows_and_share_the_clusters():
+    X, labels = _gmm(600, 4, 3, 0.8)
+    for name in ("numba", "array"):
+        problem = kmeans_problem(X, 3, None, choose_backend("clustering", name, (name,), X=X))
+        blocks = anticlusters(problem, labels, 100)
+        assert np.array_equal(np.sort(np.concatenate(blocks)), np.arange(600))
+        assert max(len(rows) for rows in blocks) <= 101
+        lost = sum(
+            (labels[rows] == k).sum()
+            * np.sum((X[rows][labels[rows] == k].mean(axis=0) - X[labels == k].mean(axis=0)) ** 2)
+            for rows in blocks
+            for k in range(3)
+        )
+        cost = sum(np.sum((X[labels == k] - X[labels == k].mean(axis=0)) ** 2) for k in range(3))
+        assert lost < 2e-3 * cost
+
+
+def test_blocks_bound_the_whole():
+    X, _ = _gmm(600, 6, 3, 0.7)
+    loose = solvers.kmeans_sdp(X, 3, method="structured", rng=0)
+    result = solvers.kmeans_sdp(X, 3, method="blocks", rng=0, options={"block_size": 200})
+    assert result.gap < min(0.01, loose.gap)
+    assert solvers.verify(result, X, 3)
+    certificate = result.certificate
+    overlapping = dataclasses.replace(certificate, blocks=(certificate.blocks[0], *certificate.blocks[:-1]))
+    missing = dataclasses.replace(certificate, proofs=(None, *certificate.proofs[1:]))
+    for changed in (overlapping, missing):
+        assert not solvers.verify(type(result)({**result, "certificate": changed}), X, 3)
+
+
+def test_blocks_never_exceed_brute_force():
+    rng = np.random.default_rng(4)
+    for seed in range(60):
+        n, n_clusters = int(rng.integers(6, 9)), int(rng.integers(1, 4))
+        X = rng.standard_normal((n, 2)) * 10.0 ** rng.integers(-8, 9) + rng.choice([0.0, 1e3])
+        if len(np.unique(X, axis=0)) < n_clusters:
+            continue
+        weights = None if seed % 2 else 10.0 ** rng.uniform(-2, 2, n)
+        options = {"block_size": int(rng.integers(2, 6)), "n_starts": 1}
+        result = solvers.kmeans_sdp(X, n_clusters, sample_weight=weights, method="blocks", rng=seed, options=options)
+        assert result.bound <= best_cost(X, n_clusters, weights) * (1 + 1e-12)
+        assert solvers.verify(result, X, n_clusters, sample_weight=weights)
+
+
+def test_low_rank_factors_find_the_planted_labels():
+    X, planted = _gmm(400, 5, 4, 1.0)
+    result = solvers.kmeans_sdp(X, 4, method="low-rank", x0=np.arange(400) % 4, rng=0, options={"n_starts": 1})
+    assert len(np.unique(np.stack([result.labels, planted]), axis=1).T) == 4
+    assert solvers.verify(result, X, 4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_edges(method):
+    rng = np.random.default_rng(7)
+    base = rng.standard_normal((8, 2))
+    weights = np.array([0.0, 1.0, 2.0, 0.0, 1.0, 0.5, 3.0, 1.0])
+    cases = [
+        (base, 1, None),
+        (base, 8, None),
+        (base[:, :1], 3, None),
+        (np.repeat(base, 3, axis=0), 3, None),
+        (np.column_stack([base, np.ones(8)]), 2, None),
+        (np.vstack([base, [[1e6, 0.0]]]), 2, None),
+        (base + 1e8, 2, None),
+        (rng.standard_normal((6, 30)), 2, None),
+        (base, 3, weights),
+    ]
+    for X, n_clusters, weight in cases:
+        result = solvers.kmeans_sdp(X, n_clusters, sample_weight=weight, method=method, tol=1e-6, rng=0, max_iter=60)
+        assert 0.0 <= result.bound <= result.fun
+        assert solvers.verify(result, X, n_clusters, sample_weight=weight)
+        if len(X) <= 9:
+            best = best_cost(X, n_clusters, weight)
+            assert result.bound <= best * (1 + 1e-9) + 1e-14 * result.scale
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_short_time_limit_leaves_labels_and_a_valid_bound(method):
+    X, _ = _gmm(400, 6, 4, 0.4)
+    result = solvers.kmeans_sdp(X, 4, method=method, time_limit=0.05, rng=0)
+    assert result.time < 1.0
+    assert solvers.verify(result, X, 4)
