@@ -37,7 +37,7 @@ import numpy as np
 from clustering._problem import Groups, KMeansProblem
 from clustering._result import BlockProof, BlocksCertificate, MultiplierCertificate, StructuredCertificate
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
-from solvers._core.linalg import UNIT, row_chunks, tall_r_factor, top_eigenvalue_sum
+from solvers._core.linalg import CHUNK_ROWS, UNIT, row_chunks, tall_r_factor, top_eigenvalue_sum
 
 __all__ = [
     "LowerBound",
@@ -51,6 +51,8 @@ __all__ = [
 
 # Constant of the symmetric eigensolver's and the Gram product's backward errors, relative to dimension times UNIT.
 EIGEN_ERROR = 10
+# Entries of a multiplier whose products still fit into float64.
+LARGEST_MULTIPLIER = 1e140
 # Relative error, in UNITs, of the quadratic form q^T B q (pairwise sums of non-negative terms).
 FORM_ERROR = 128
 
@@ -105,11 +107,16 @@ def is_sound(problem: KMeansProblem, certificate: object) -> bool:
             and labels.dtype.kind in "iu"
             and np.array_equal(np.unique(labels), np.arange(k))
             and scales.shape == (k, k)
+            and scales.dtype.kind in "iuf"
             and not np.isnan(scales).any()
         )
     if isinstance(certificate, MultiplierCertificate):
         multiplier = np.asarray(certificate.multiplier)
-        return multiplier.shape == (n, n) and bool(np.isfinite(multiplier).all())
+        return (
+            multiplier.shape == (n, n)
+            and multiplier.dtype.kind in "biuf"
+            and bool((np.abs(multiplier) < LARGEST_MULTIPLIER).all())
+        )
     if isinstance(certificate, BlocksCertificate):
         blocks = [np.asarray(rows) for rows in certificate.blocks]
         if len(blocks) != len(certificate.proofs) or any(rows.ndim != 1 or rows.dtype.kind != "i" for rows in blocks):
@@ -136,9 +143,11 @@ def lower_bound(problem: KMeansProblem) -> tuple[LowerBound, StructuredCertifica
     gram = rows.T @ rows if problem.p <= problem.n else rows @ rows.T
     count = min(problem.n_clusters - 1, gram.shape[0])
     top = top_eigenvalue_sum(to_host(gram), count)
-    # Inner products of n terms, column by column, and the eigensolver on a matrix of size p; the data were centred to
-    # rounding, and q is not projected out.
-    error = UNIT * max(count, 1) * EIGEN_ERROR * (problem.n + problem.p) * problem.scatter
+    # Verification re-establishes this bound by another route, so the error must exceed twice the error of that one too:
+    # the rows that the orthogonal factorisation passes through are at most the smaller of these two numbers.
+    rows_passed = min(4 * (problem.n + problem.n_clusters * (problem.p + 1)), 64 * CHUNK_ROWS) + 20
+    spectral = 2 * EIGEN_ERROR * max(problem.n_clusters - 1, 1) * (problem.n + problem.p)
+    error = 2 * UNIT * (2 * problem.p * rows_passed + spectral) * problem.scatter
     return _less_drift(problem, LowerBound(problem.scatter - top, error)), StructuredCertificate(labels, scales)
 
 
@@ -149,7 +158,8 @@ def multiplier_bound(problem: KMeansProblem, multiplier: Array) -> LowerBound:
     b = 0.5 * (multiplier + multiplier.T)
     b = xp.where(b > 0, b, xp.zeros_like(b))
     form = float(q @ (b @ q))
-    norm = math.sqrt(float(xp.sum(b * b)))
+    largest = float(xp.max(b)) or 1.0
+    norm = largest * math.sqrt(float(xp.sum((b / largest) ** 2)))
     return ky_fan_bound(problem, b, norm, form, form)
 
 
@@ -177,7 +187,9 @@ def ky_fan_bound(
     else:
         top = float(xp.sum(xp.linalg.eigvalsh(0.5 * (matrix + matrix.T))[-count:]))
     value = problem.scatter - form - top
-    error = UNIT * (2 * max(count, 1) * EIGEN_ERROR * (problem.n + problem.p) * size + FORM_ERROR * size_of_form)
+    error = UNIT * (
+        2 * max(count, 1) * EIGEN_ERROR * (problem.n + problem.p) * size + (FORM_ERROR + 2 * problem.n) * size_of_form
+    )
     return _less_drift(problem, LowerBound(value, error))
 
 
@@ -288,9 +300,11 @@ def _factored_bound(
     top = float(np.sum(np.maximum(values, 0.0)))
     form = float(np.sum(rho)) / float(np.sum(groups.totals))
     size = problem.scatter + sum(norms[k, l] * norms[l, k] for k, l in norms)
+    # The sums s_kl are inner products over a cluster, with no order of summation assumed.
     per_entry = depth + 20
+    per_sum = max(rows.stop - rows.start for rows in groups.slices) + FORM_ERROR
     error = UNIT * (
-        (2 * m * per_entry + 2 * EIGEN_ERROR * max(n_clusters - 1, 1) * m) * size + max(per_entry, FORM_ERROR) * form
+        (2 * m * per_entry + 2 * EIGEN_ERROR * max(n_clusters - 1, 1) * m) * size + (per_entry + per_sum) * form
     )
     return _less_drift(problem, LowerBound(problem.scatter - form - top, error))
 
@@ -303,4 +317,6 @@ def _less_drift(problem: KMeansProblem, bound: LowerBound) -> LowerBound:
     drift = float(xp.sum(residue * residue) / total)
     relative = UNIT * (problem.n + problem.p + 8)
     error = relative * (2.0 * math.sqrt(drift * problem.scatter) + relative * problem.scatter)
+    # |sqrt(OPT) - sqrt(OPT of the exact rows)| <= blur, and OPT <= scatter.
+    error += problem.blur * (2.0 * math.sqrt(problem.scatter) + problem.blur)
     return LowerBound(bound.value - drift, bound.error + error)

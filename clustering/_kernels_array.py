@@ -49,7 +49,9 @@ def improve_labels(points: Array, weights: Array, labels: Array, n_clusters: int
     w = xp.expand_dims(weights, axis=1)
     gain_in = distances * w * loads / (loads + w)
     own_load = xp.sum(member * loads, axis=1)
-    rest = xp.where(sole, xp.ones_like(own_load), own_load - weights)
+    rest = own_load - weights
+    sole = sole | ~(rest > 0)
+    rest = xp.where(sole, xp.ones_like(own_load), rest)
     gain_out = xp.where(sole, xp.zeros_like(own), own * weights * own_load / rest)
     gain_in = xp.where(member > 0, xp.full_like(gain_in, xp.inf), gain_in)
     cheapest = xp.min(gain_in, axis=1)

@@ -67,7 +67,7 @@ def _sweep(points: FloatArray, weights: FloatArray, labels: IntArray, n_clusters
     moved = 0
     for i in range(n):
         k, w = labels[i], weights[i]
-        if counts[k] == 1:
+        if counts[k] == 1 or not loads[k] > w:
             continue
         distance = 0.0
         for j in range(p):

@@ -8,7 +8,7 @@ would cost digits of the bound.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,8 +23,9 @@ from solvers._core.options import check_integer
 __all__ = ["Groups", "KMeansProblem", "contracted", "kmeans_problem", "largest_eigenvalue", "validate_points"]
 
 
-# Magnitudes whose squares, and sums of them, neither overflow nor lose digits to underflow.
-SAFE_MAGNITUDES = (1e-140, 1e140)
+# Magnitudes of rows and weights whose products (fourth powers of rows, cubes of weights) stay well inside float64.
+SAFE_MAGNITUDES = (1e-45, 1e45)
+SAFE_WEIGHTS = (1e-30, 1e30)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ class KMeansProblem:
         xp = self.backend.xp
         index = self.backend.take(rows)
         points, weights = xp.take(self.points, index, axis=0), xp.take(self.weights, index)
-        return _centred(points, weights, None, len(rows), self.n_clusters, self.backend, None)
+        size = float(xp.sum(weights * xp.sum(points * points, axis=1)))
+        blur = self.blur + 4.0 * UNIT * math.sqrt(size)
+        return replace(_centred(points, weights, self.n_clusters, self.backend), blur=blur)
 
     def expand(self, labels: Array, centers: Array) -> Array:
         """Labels of all original rows in the caller's array kind; rows of weight 0 go to the nearest centre."""
@@ -105,6 +108,8 @@ class KMeansProblem:
         host[self.kept] = to_host(labels)
         return self.backend.give(self.backend.take(host))
 
+    # sqrt(sum of w_i |error of row i|^2) that the rows carry from the centring of the problem they were taken from.
+    blur: float = 0.0
     # All original rows, centred; kept only where some weights are zero.
     _rows: Any = None
 
@@ -158,21 +163,17 @@ def kmeans_problem(X: Any, n_clusters: int, sample_weight: Any, backend: Backend
         raise InvalidProblemError(
             f"n_clusters must be at most the number of distinct rows of positive weight, {distinct}; got {n_clusters}"
         )
-    return _centred(points, weights, kept, int(rows.shape[0]), n_clusters, backend, None if kept is None else rows)
+    _require_safe_weights(float(xp.min(weights)), float(xp.max(weights)))
+    _require_safe_magnitude(float(xp.max(xp.abs(points))), low=0.0)
+    problem = _centred(points, weights, n_clusters, backend)
+    _require_safe_magnitude(float(xp.max(xp.abs(problem.points))), low=SAFE_MAGNITUDES[0])
+    everyone = None if kept is None else rows - problem.shift
+    return replace(problem, kept=kept, n_rows=int(rows.shape[0]), _rows=everyone)
 
 
-def _centred(
-    points: Array,
-    weights: Array,
-    kept: IntArray | None,
-    n_rows: int,
-    n_clusters: int,
-    backend: Backend,
-    everyone: Array | None,
-) -> KMeansProblem:
-    """The problem of validated rows, centred twice."""
+def _centred(points: Array, weights: Array, n_clusters: int, backend: Backend) -> KMeansProblem:
+    """The problem of these rows, centred twice."""
     xp = backend.xp
-    _require_safe_squares(float(xp.max(xp.abs(points))), float(xp.max(weights)), math.prod(points.shape), low=0.0)
     total = xp.sum(weights)
     shift = xp.zeros(points.shape[1], dtype=xp.float64, device=backend.device)
     centred = points
@@ -180,7 +181,6 @@ def _centred(
         mean = (weights @ centred) / total
         centred = centred - mean
         shift = shift + mean
-    _require_safe_squares(float(xp.max(xp.abs(centred))), float(xp.max(weights)), math.prod(centred.shape))
     scatter = float(xp.sum(weights * xp.sum(centred * centred, axis=1)))
     if backend.device is None:
         freeze(centred)
@@ -188,22 +188,28 @@ def _centred(
         points=centred,
         weights=weights,
         shift=shift,
-        kept=kept,
-        n_rows=n_rows,
+        kept=None,
+        n_rows=int(points.shape[0]),
         n_clusters=n_clusters,
         scatter=scatter,
         backend=backend,
-        _rows=None if everyone is None else everyone - shift,
     )
 
 
-def _require_safe_squares(largest: float, weight: float, entries: int, low: float = SAFE_MAGNITUDES[0]) -> None:
-    """Refuse data whose squared distances overflow float64, or vanish in it though the points differ."""
-    high = SAFE_MAGNITUDES[1]
-    if largest > 0 and not (low < largest < high and largest * math.sqrt(weight * entries) < high):
+def _require_safe_magnitude(largest: float, low: float) -> None:
+    """Refuse data whose products overflow float64, or vanish in it though the points differ."""
+    if largest > 0 and not low < largest < SAFE_MAGNITUDES[1]:
         raise InvalidProblemError(
-            f"X must have entries whose squared differences fit into float64, of magnitude {SAFE_MAGNITUDES[0]:g} to "
-            f"{high:g} (times the root of the weights); got {largest:g}: rescale the data"
+            "X must have entries, and largest deviations from its mean, of magnitude "
+            f"{SAFE_MAGNITUDES[0]:g} to {SAFE_MAGNITUDES[1]:g}; got {largest:g}: rescale the data"
+        )
+
+
+def _require_safe_weights(smallest: float, largest: float) -> None:
+    if not (SAFE_WEIGHTS[0] <= smallest and largest <= SAFE_WEIGHTS[1]):
+        raise InvalidProblemError(
+            f"sample_weight must be 0 or from {SAFE_WEIGHTS[0]:g} to {SAFE_WEIGHTS[1]:g}; "
+            f"got values from {smallest:g} to {largest:g}: rescale the weights"
         )
 
 
@@ -223,7 +229,7 @@ def contracted(problem: KMeansProblem, supernodes: IntArray) -> tuple[KMeansProb
     means = means_of(points)
     means = means + means_of(points - means[supernodes])
     constant = float(np.sum(weights * np.sum((points - means[supernodes]) ** 2, axis=1)))
-    return _centred(means, totals, None, count, problem.n_clusters, problem.backend, None), constant
+    return _centred(means, totals, problem.n_clusters, problem.backend), constant
 
 
 def _distinct_rows(points: Array, at_least: int) -> int:

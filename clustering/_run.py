@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from clustering._bounds import lower_bound
+from clustering._bounds import is_sound, lower_bound
 from clustering._incumbent import descend, fill_empty, seeded_labels
 from clustering._problem import Groups, KMeansProblem
 from clustering._result import ClusteringResult, MultiplierCertificate
@@ -81,7 +81,7 @@ class Run:
     def start_from(self, x0: object) -> None:
         """Remember the multiplier of an earlier result, if it has one of the right size."""
         certificate = getattr(x0, "certificate", None)
-        if isinstance(certificate, MultiplierCertificate) and certificate.multiplier.shape == (self.problem.n,) * 2:
+        if isinstance(certificate, MultiplierCertificate) and is_sound(self.problem, certificate):
             self.first_multiplier = certificate.multiplier
 
     def starts(self, n_starts: int) -> Iterator[Array]:

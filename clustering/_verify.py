@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from clustering._bounds import evaluate, is_sound
 from clustering._certify_kmeans import labelled_problem
-from clustering._links import Links
+from clustering._links import NO_LINKS, Links, as_pairs
 from clustering._problem import Groups, KMeansProblem, kmeans_problem
 from clustering._result import ClusteringResult, TreeCertificate
 from clustering._tree_bounds import evaluate_tree, is_sound_tree
 from solvers._catalogue import entry_named
 from solvers._core.arrays import to_host
 from solvers._core.backend import choose_backend
+from solvers._core.linalg import UNIT
 from solvers._core.proofs import judge
 from solvers._core.result import Verification
 
 __all__ = ["verify_certify_kmeans", "verify_kmeans_sdp"]
 
+# What reading a certificate of wrong types, or evaluating one of absurd values, may raise.
+UNREADABLE = (TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError, np.linalg.LinAlgError)
+CENTER_ACCURACY = 1e-9
 
-def verify_kmeans_sdp(result: ClusteringResult, X: Any, n_clusters: int, *, sample_weight: Any = None) -> Verification:
-    """Check a result of ``kmeans_sdp``."""
+
+def verify_kmeans_sdp(
+    result: ClusteringResult,
+    X: Any,
+    n_clusters: int,
+    *,
+    sample_weight: Any = None,
+    must_link: Any = None,
+    cannot_link: Any = None,
+) -> Verification:
+    """Check a result of ``kmeans_sdp``; a run with links in its options is a claim about the problem with those links."""
     backend = choose_backend("clustering", "auto", entry_named("kmeans_sdp").backends, X=X, sample_weight=sample_weight)
-    return _check(result, kmeans_problem(X, n_clusters, sample_weight, backend))
+    problem = kmeans_problem(X, n_clusters, sample_weight, backend)
+    links = Links(as_pairs(must_link, "must_link", problem), as_pairs(cannot_link, "cannot_link", problem))
+    return _check(result, problem, links)
 
 
 def verify_certify_kmeans(result: ClusteringResult, X: Any, labels: Any, *, sample_weight: Any = None) -> Verification:
@@ -35,58 +49,75 @@ def verify_certify_kmeans(result: ClusteringResult, X: Any, labels: Any, *, samp
         "clustering", "auto", entry_named("certify_kmeans").backends, X=X, labels=labels, sample_weight=sample_weight
     )
     problem, mine = labelled_problem(X, labels, sample_weight, backend)
-    if not np.array_equal(_labels_of(result, problem), to_host(mine)):
+    try:
+        same = np.array_equal(_kept(problem, to_host(result.labels)), to_host(mine))
+    except UNREADABLE:
+        same = False
+    if not same:
         return Verification(False, math.nan, -math.inf, math.inf, "infeasible: the labels are not the ones given")
-    return _check(result, problem)
+    return _check(result, problem, NO_LINKS)
 
 
-def _check(result: ClusteringResult, problem: KMeansProblem) -> Verification:
-    labels = _labels_of(result, problem)
-    wrong = _wrong_labels(labels, result, problem)
+def _check(result: ClusteringResult, problem: KMeansProblem, links: Links) -> Verification:
+    try:
+        labels, centers, wrong = _read(result, problem, links)
+    except UNREADABLE as error:
+        wrong = f"labels or centers cannot be read ({type(error).__name__})"
     if wrong:
         return Verification(False, math.nan, -math.inf, math.inf, f"infeasible: {wrong}")
     groups = Groups(problem, problem.backend.take(labels))
-    centers = to_host(result.centers)
     means = to_host(groups.means + problem.shift)
-    size = float(np.max(np.abs(means), initial=0.0)) + math.sqrt(problem.scatter)
-    if centers.shape != means.shape or not np.allclose(centers, means, rtol=0.0, atol=1e-9 * size):
+    # Centres are determined to the rounding of the data at their offset, and to a small part of the spread.
+    spread = math.sqrt(problem.scatter / float(np.sum(groups.totals)))
+    accuracy = CENTER_ACCURACY * spread + 16 * UNIT * float(np.max(np.abs(means)))
+    if centers.shape != means.shape or not np.allclose(centers, means, rtol=0.0, atol=accuracy):
         wrong = "centers are not the means of the clusters"
-    verification = judge(
+    return judge(
         result,
         fun=groups.cost,
-        bound=_proved(result, problem),
+        bound=_proved(result, problem, links),
         fun_slack=2 * groups.cost_slack,
         feasible=wrong,
         scale=problem.scatter,
     )
-    certificate = result.certificate
-    if verification and isinstance(certificate, TreeCertificate) and (certificate.must or certificate.cannot):
-        message = f"{verification.message}, among the clusterings that respect the certificate's links"
-        return replace(verification, message=message)
-    return verification
 
 
-def _labels_of(result: ClusteringResult, problem: KMeansProblem) -> np.ndarray:
-    labels = np.asarray(to_host(result.labels))
+def _read(result: ClusteringResult, problem: KMeansProblem, links: Links) -> tuple[np.ndarray, np.ndarray, str]:
+    """Labels of the rows of positive weight, centres, and what is wrong with them."""
+    everyone, centers = np.asarray(to_host(result.labels)), np.asarray(to_host(result.centers))
+    labels = _kept(problem, everyone)
+    wrong = ""
+    if everyone.shape != (problem.n_rows,) or everyone.dtype.kind not in "iu":
+        wrong = f"labels must be {problem.n_rows} integers"
+    elif int(everyone.min()) < 0 or int(everyone.max()) >= problem.n_clusters:
+        wrong = f"labels must be from 0 to {problem.n_clusters - 1}"
+    elif not np.array_equal(to_host(result.x), everyone):
+        wrong = "x and labels differ"
+    elif len(np.unique(labels)) < problem.n_clusters:
+        wrong = f"labels must use all values from 0 to {problem.n_clusters - 1}"
+    elif not links.respected_by(labels):
+        wrong = "labels break a link"
+    elif centers.dtype.kind != "f":
+        wrong = "centers must be real numbers"
+    return labels, centers, wrong
+
+
+def _kept(problem: KMeansProblem, labels: np.ndarray) -> np.ndarray:
     return labels[problem.kept] if problem.kept is not None and labels.shape == (problem.n_rows,) else labels
 
 
-def _wrong_labels(labels: np.ndarray, result: ClusteringResult, problem: KMeansProblem) -> str:
-    if labels.shape != (problem.n,) or labels.dtype.kind not in "iu":
-        return f"labels must be {problem.n} integers"
-    if not np.array_equal(to_host(result.x), to_host(result.labels)):
-        return "x and labels differ"
-    if not np.array_equal(np.unique(labels), np.arange(problem.n_clusters)):
-        return f"labels must use exactly the values 0 to {problem.n_clusters - 1}"
+def _proved(result: ClusteringResult, problem: KMeansProblem, links: Links) -> float:
+    """The bound that the certificate proves for the problem with these links; 0 where it is malformed."""
     certificate = result.certificate
-    if isinstance(certificate, TreeCertificate) and is_sound_tree(problem, certificate):
-        return "" if Links(certificate.must, certificate.cannot).respected_by(labels) else "labels break a link"
-    return ""
+    try:
+        if isinstance(certificate, TreeCertificate):
+            sound = is_sound_tree(problem, certificate) and _same(certificate, links)
+            return evaluate_tree(problem, certificate).reestablished if sound else 0.0
+        return evaluate(problem, certificate).reestablished if is_sound(problem, certificate) else 0.0
+    except UNREADABLE:
+        return 0.0
 
 
-def _proved(result: ClusteringResult, problem: KMeansProblem) -> float:
-    """The bound that the certificate proves, 0 (costs are non-negative) where it is malformed."""
-    certificate = result.certificate
-    if isinstance(certificate, TreeCertificate):
-        return evaluate_tree(problem, certificate).reestablished if is_sound_tree(problem, certificate) else 0.0
-    return evaluate(problem, certificate).reestablished if is_sound(problem, certificate) else 0.0
+def _same(certificate: TreeCertificate, links: Links) -> bool:
+    """Whether a tree divides the problem with exactly these links."""
+    return set(certificate.must) == set(links.must) and set(certificate.cannot) == set(links.cannot)

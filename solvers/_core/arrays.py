@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import warnings
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +17,7 @@ import array_api_compat.numpy as host_namespace
 import numpy as np
 import numpy.typing as npt
 
-from solvers._core.errors import BackendError, InvalidProblemError
+from solvers._core.errors import BackendError, InvalidProblemError, PrecisionWarning
 
 __all__ = [
     "Array",
@@ -181,7 +182,16 @@ def _numpy_float(value: Any, what: str, order: Literal["C", "F"]) -> FloatArray:
     if array.dtype.kind not in "bifu":
         raise InvalidProblemError(f"{what}; got dtype {array.dtype}")
     converted: FloatArray = np.asarray(array, dtype=np.float64, order=order)
+    if array.dtype.itemsize >= 8 and array.dtype != np.float64 and array.size and _loses_digits(array, converted):
+        warnings.warn(f"{what}; {array.dtype} values were rounded to float64", PrecisionWarning, stacklevel=4)
     return freeze(converted)
+
+
+def _loses_digits(array: npt.NDArray[Any], converted: FloatArray) -> bool:
+    """Whether conversion to float64 changed a value."""
+    if array.dtype.kind in "iu":
+        return bool((np.abs(converted) > LARGEST_EXACT_INTEGER).any())
+    return not np.array_equal(converted.astype(array.dtype), array, equal_nan=True)
 
 
 def _namespace_float(value: Array, what: str) -> Array:

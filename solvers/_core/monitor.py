@@ -194,6 +194,7 @@ class Monitor:
             "certificate": self.certificate,
             "history": self._history(),
             "scale": float(self.scale),
+            "tol": self.common.tol,
         }
 
     def _honest_bound(self) -> float:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from solvers._catalogue import entry_named
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import COMMON_KEYWORDS
-from solvers._core.result import NEGLIGIBLE, Result, Verification, relative_gap
+from solvers._core.result import NEGLIGIBLE, Result, Sense, Status, Verification, relative_gap
 
 if TYPE_CHECKING:
     import cvxpy
 
 __all__ = ["judge", "reference_model", "verify"]
+
+
+CHECKED_FIELDS = ("x", "fun", "bound", "gap", "sense", "status", "success", "tol", "certificate")
 
 
 def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
@@ -33,8 +36,13 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     Returns
     -------
     Verification
-        True iff the answer is feasible, ``fun`` is right within rounding, and ``bound`` is no stronger than the
-        re-established one.
+        True iff the answer is feasible, ``fun`` is right within rounding, ``bound`` is no stronger than the re-established
+        one, and ``gap``, ``success`` and an OPTIMAL status follow from them. Counts, times and messages are not checked.
+
+    Raises
+    ------
+    TypeError, SolversError
+        Problem arguments that the entry itself would refuse, or something that is no Result.
 
     Examples
     --------
@@ -46,10 +54,13 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     """
     if not isinstance(result, Result):
         raise TypeError(f"result must be a solvers Result; got {type(result).__name__}")
-    entry = entry_named(result.entry)
+    entry = entry_named(str(result.get("entry")))
     for name in problem_options:
         if name in COMMON_KEYWORDS:
             raise TypeError(f"verify takes the problem arguments of {entry.name} only; {name!r} is a shared keyword")
+    damage = _damage(result)
+    if damage:
+        return Verification(False, math.nan, math.nan, math.inf, damage)
     check = _load(entry.verifier)
     verification: Verification = check(result, *args, **problem_options)
     return verification
@@ -76,27 +87,55 @@ def reference_model(name: str, *args: Any, **problem_options: Any) -> cvxpy.Prob
     return _load(entry.model)(*args, **problem_options)
 
 
+def _damage(result: Result) -> str:
+    """What makes the common fields unreadable, or contradictory in themselves."""
+    missing = [name for name in CHECKED_FIELDS if name not in result]
+    if missing:
+        return f"the result lacks {', '.join(missing)}"
+    for name in ("fun", "bound", "gap", "tol"):
+        if not isinstance(result[name], float):
+            return f"{name} must be a float; got {result[name]!r}"
+    status: object = result["status"]
+    if not isinstance(status, Status):
+        return f"status must be a Status; got {status!r}"
+    if result.success is not status.success:
+        return f"success is {result.success!r} with status {status.name}"
+    if status is Status.OPTIMAL and not result.gap <= result.tol:
+        return f"status is OPTIMAL with gap {result.gap!r} above tol {result.tol!r}"
+    if status is Status.INFEASIBLE and result.x is not None:
+        return "status is INFEASIBLE and x is an answer"
+    return ""
+
+
 def judge(
-    result: Result, *, fun: float, bound: float, fun_slack: float, feasible: str = "", scale: float
+    result: Result,
+    *,
+    fun: float,
+    bound: float,
+    fun_slack: float,
+    scale: float,
+    feasible: str = "",
+    sense: Sense | None = None,
 ) -> Verification:
     """Compare what a result claims with what was recomputed from the data.
 
-    ``feasible`` is empty or says what is wrong with ``x``. A bound is accepted if it is no stronger than ``bound`` and
-    the claimed gap and success if they follow from the claimed numbers.
+    ``feasible`` is empty or says what is wrong with ``x``; ``sense`` is the entry's unless the problem chooses it. A bound is
+    accepted if it is no stronger than ``bound``, and the claimed gap if it follows from the claimed numbers.
     """
-    recomputed_gap = max(0.0, relative_gap(fun, bound, result.sense, scale))
-    claimed_gap = max(0.0, relative_gap(result.fun, result.bound, result.sense, scale))
-    stronger = result.bound > bound if result.sense == "min" else result.bound < bound
+    sense = sense or cast("Sense", entry_named(result.entry).sense)
+    recomputed_gap = max(0.0, relative_gap(fun, bound, sense, scale))
+    claimed_gap = max(0.0, relative_gap(result.fun, result.bound, sense, scale))
+    stronger = result.bound > bound if sense == "min" else result.bound < bound
     if feasible:
         verdict = f"infeasible: {feasible}"
+    elif result.sense != sense:
+        verdict = f"sense is {result.sense!r} and {result.entry} has {sense!r}"
     elif not abs(result.fun - fun) <= fun_slack:
         verdict = f"fun is {result.fun!r} and was recomputed as {fun!r}"
     elif stronger or math.isnan(result.bound):
         verdict = f"bound is {result.bound!r} and only {bound!r} could be re-established"
     elif not (result.gap == claimed_gap or abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE)):
         verdict = f"gap is {result.gap!r} and follows as {claimed_gap!r} from fun and bound"
-    elif result.success is not result.status.success:
-        verdict = f"success is {result.success!r} with status {result.status.name}"
     else:
         return Verification(True, fun, bound, recomputed_gap, "objective, feasibility and bound re-established")
     return Verification(False, fun, bound, recomputed_gap, verdict)

@@ -139,6 +139,8 @@ class Result(OptimizeResult):
         What :func:`solvers.verify` needs to re-establish ``bound``.
     history : History or None
         Progress, where ``history=True``.
+    scale, tol : float
+        Size of the problem that gaps of small objectives are relative to, and the tolerance of the call.
     """
 
     entry: str

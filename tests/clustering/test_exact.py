@@ -46,7 +46,8 @@ def test_constrained_bound_never_exceeds_brute_force(seed):
     assert result.fun >= best * (1 - 1e-9) - 1e-12 * result.scale
     if result.status is solvers.Status.OPTIMAL:
         assert result.fun <= best * (1 + 1.1e-4) + 1e-9 * result.scale
-    assert solvers.verify(result, X, n_clusters, sample_weight=weights)
+    links = {"must_link": must, "cannot_link": cannot}
+    assert solvers.verify(result, X, n_clusters, sample_weight=weights, **links)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,9 @@ def test_links_are_respected():
     labels = result.labels
     assert all(labels[i] == labels[j] for i, j in options["must_link"])
     assert all(labels[i] != labels[j] for i, j in options["cannot_link"])
-    assert "links" in solvers.verify(result, X, 3).message
+    links = {name: options[name] for name in ("must_link", "cannot_link")}
+    assert solvers.verify(result, X, 3, **links)
+    assert not solvers.verify(result, X, 3), "a bound among clusterings with links is none without them"
 
 
 @pytest.mark.parametrize(
