@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from solvers._catalogue import entry_named
-from solvers._core.errors import InvalidProblemError
+from solvers._core.errors import InvalidProblemError, SolversError
 from solvers._core.options import COMMON_KEYWORDS
 from solvers._core.result import NEGLIGIBLE, Result, Sense, Status, Verification, relative_gap
 
@@ -17,6 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["judge", "reference_model", "verify"]
 
 
+# What reading a result of wrong types, or evaluating a certificate of absurd values, may raise.
+UNREADABLE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    np.linalg.LinAlgError,
+)
 CHECKED_FIELDS = ("x", "fun", "bound", "gap", "sense", "status", "success", "tol", "certificate")
 
 
@@ -62,7 +75,14 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     if damage:
         return Verification(False, math.nan, math.nan, math.inf, damage)
     check = _load(entry.verifier)
-    verification: Verification = check(result, *args, **problem_options)
+    inspect.signature(check).bind(result, *args, **problem_options)
+    try:
+        verification: Verification = check(result, *args, **problem_options)
+    except SolversError:
+        raise
+    except UNREADABLE as error:
+        what = f"the result cannot be checked: {type(error).__name__}: {error}"
+        return Verification(False, math.nan, math.nan, math.inf, what)
     return verification
 
 
