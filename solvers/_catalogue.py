@@ -29,6 +29,9 @@ class Entry:
         The source of the method.
     verifier, model, warm_up : str
         ``module:function`` of its independent check, its convex model ("" if none) and its compilation ahead of time.
+    batch : bool
+        True where one call answers many problems: ``fun``, ``bound``, ``gap`` and ``status`` are arrays, and item i of the
+        result is the answer of problem i.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Entry:
     verifier: str
     model: str
     warm_up: str
+    batch: bool = False
 
 
 ENTRIES: tuple[Entry, ...] = (

@@ -17,7 +17,7 @@ from solvers._core.result import NEGLIGIBLE, Result, Sense, Status, Verification
 if TYPE_CHECKING:
     import cvxpy
 
-__all__ = ["judge", "reference_model", "verify"]
+__all__ = ["damage", "judge", "reference_model", "verify"]
 
 
 # What reading a result of wrong types, or evaluating a certificate of absurd values, may raise.
@@ -71,9 +71,9 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     for name in problem_options:
         if name in COMMON_KEYWORDS:
             raise TypeError(f"verify takes the problem arguments of {entry.name} only; {name!r} is a shared keyword")
-    damage = _damage(result)
-    if damage:
-        return Verification(False, math.nan, math.nan, math.inf, damage)
+    wrong = "" if entry.batch else damage(result)
+    if wrong:
+        return Verification(False, math.nan, math.nan, math.inf, wrong)
     check = _load(entry.verifier)
     inspect.signature(check).bind(result, *args, **problem_options)
     try:
@@ -107,7 +107,7 @@ def reference_model(name: str, *args: Any, **problem_options: Any) -> cvxpy.Prob
     return _load(entry.model)(*args, **problem_options)
 
 
-def _damage(result: Result) -> str:
+def damage(result: Result) -> str:
     """What makes the common fields unreadable, or contradictory in themselves."""
     missing = [name for name in CHECKED_FIELDS if name not in result]
     if missing:

@@ -20,7 +20,9 @@ from solvers._core.arrays import kind_of, to_host
 from solvers._core.options import COMMON_KEYWORDS
 from solvers._core.result import relative_gap
 
-CASES = all_cases()
+# Entries that answer many problems at once return arrays of fields; they are held to the answers of their items below.
+CASES = [case for case in all_cases() if not entry_named(case.entry).batch]
+BATCHES = [case for case in all_cases() if entry_named(case.entry).batch]
 RUNS = [pytest.param(case, method, id=f"{case.entry}-{method}") for case in CASES for method in case.methods]
 each_run = pytest.mark.parametrize(("case", "method"), RUNS)
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.entry for case in CASES])
@@ -67,7 +69,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def test_every_entry_has_cases_for_all_its_methods() -> None:
-    covered = {case.entry: set(case.methods) for case in CASES}
+    covered = {case.entry: set(case.methods) for case in (*CASES, *BATCHES)}
     assert covered.keys() == {entry.name for entry in ENTRIES}
     for entry in ENTRIES:
         assert covered[entry.name] == set(entry.methods), entry.name
@@ -400,3 +402,25 @@ def test_reference_model_is_a_convex_program(case: Case) -> None:
         pytest.skip("no convex model")
     model = solvers.reference_model(case.entry, *case.problem(), **problem_keywords(case))
     assert model.is_dcp()
+
+
+@pytest.mark.parametrize("method", sorted({method for case in BATCHES for method in case.methods}))
+@pytest.mark.parametrize("case", BATCHES, ids=[case.entry for case in BATCHES])
+def test_items_of_a_batch_are_proved_results(case: Case, method: str) -> None:
+    if method not in case.methods:
+        pytest.skip(f"{case.entry} has no method {method}")
+    args = case.problem()
+    result = pickle.loads(pickle.dumps(call(case, args, method=method)))
+    assert verify(case, result, args).ok
+    assert result.success is all(result[i].success for i in range(len(result)))
+    for i in range(len(result)):
+        item = result[i]
+        assert isinstance(item, solvers.Result)
+        assert (item.fun, item.bound, item.gap) == (result.fun[i], result.bound[i], result.gap[i])
+        sign = 1.0 if item.sense == "min" else -1.0
+        assert sign * item.bound <= sign * item.fun
+    again = call(case, case.problem(), method=method)
+    assert np.array_equal(again.fun, result.fun)
+    forged = copy.deepcopy(result)
+    forged.fun[0] += (1.0 if forged[0].sense == "max" else -1.0) * (1.0 + abs(forged.fun[0]))
+    assert not verify(case, forged, args).ok
