@@ -41,6 +41,8 @@ BALANCE_DEADBAND = 1.2
 STALL_PATIENCE = 1_000
 # A rigorous bound is due when the estimated one promises to end the run, and every so many checks.
 CHECKS_PER_PROOF = 8
+# Checks that also look for labels and for a feasible point: the first two, then one in so many.
+LOOK_EVERY = 4
 # Up to this size proving costs less than estimating.
 ALWAYS_PROVED = 400
 SINKHORN_SWEEPS = 12
@@ -82,7 +84,7 @@ def solve_relaxation(run: Run, scale: float, check_every: int, *, ends_solved: b
     norm = largest_eigenvalue(rows) or 1.0
     rows = rows / math.sqrt(norm)
     affinity = rows @ rows.T
-    eigenpairs = LeadingEigenpairs(q, n_clusters - 1.0)
+    eigenpairs = LeadingEigenpairs(q, n_clusters - 1.0, kernels)
     rho, state = _warm_start(run, norm, scale)
     matrix = kernels.spectral_argument(state, affinity, rho)
     proves_always = problem.n <= ALWAYS_PROVED
@@ -95,9 +97,10 @@ def solve_relaxation(run: Run, scale: float, check_every: int, *, ends_solved: b
         dual = rho * moved
         if monitor.due(check_every):
             checks += 1
-            if not run.fixed_labels:
-                run.offer(_round(run, spectrum))
-            best_value = min(best_value, norm * _feasible_value(problem, spectrum, rows))
+            if checks <= 2 or checks % LOOK_EVERY == 0 or monitor.nit == monitor.max_iter:
+                if not run.fixed_labels:
+                    run.offer(_round(run, spectrum))
+                best_value = min(best_value, norm * _feasible_value(problem, spectrum, rows))
             multiplier = kernels.multiplier(state, rho * norm)
             if proves_always or checks % CHECKS_PER_PROOF == 0 or monitor.nit == monitor.max_iter:
                 ends = True

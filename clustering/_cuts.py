@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustering import _kernels_cuts as kernels
+from clustering import _kernels_numba as spectral_kernels
 from clustering._problem import KMeansProblem, largest_eigenvalue
 from clustering._spectral import LeadingEigenpairs, Spectrum
 from clustering._tree_bounds import cut_entries
@@ -66,7 +67,7 @@ class CutRelaxation:
         self.norm = largest_eigenvalue(rows) or 1.0
         self.affinity = (rows @ rows.T) / self.norm
         self.q = np.asarray(problem.direction)
-        self.eigenpairs = LeadingEigenpairs(self.q, problem.n_clusters - 1.0)
+        self.eigenpairs = LeadingEigenpairs(self.q, problem.n_clusters - 1.0, spectral_kernels)
         self.rho = start.rho
         self.t, self.z2 = np.ascontiguousarray(start.t), np.ascontiguousarray(start.z2)
         self.s = np.zeros_like(self.t)
