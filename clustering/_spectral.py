@@ -21,7 +21,6 @@ __all__ = ["LeadingEigenpairs", "Spectrum", "full_spectrum"]
 
 # Columns kept beyond the surviving ones, after a filter and after a full decomposition.
 EXTRA, EXTRA_AFTER_FULL = 3, 7
-FILTER_DEGREE = 6
 # A block of more than n / WIDEST columns costs as much as the full decomposition.
 WIDEST = 3
 # Below this size a full decomposition is cheaper than a filter.
@@ -58,10 +57,12 @@ class LeadingEigenpairs:
     """Eigenpairs of a sequence of symmetric matrices on the complement of ``q`` (everywhere if None) above a threshold.
 
     The threshold is that of the projection of the eigenvalues on the simplex of sum ``trace``. ``kernels`` is the table of
-    functions for the kind of array.
+    functions for the kind of array, ``degree`` that of the filters: the more crowded the spectrum is near the threshold, the
+    higher.
     """
 
-    def __init__(self, q: Array | None, trace: float, kernels: ModuleType) -> None:
+    def __init__(self, q: Array | None, trace: float, kernels: ModuleType, degree: int) -> None:
+        self._degree = degree
         self.q = q
         self._kernels = kernels
         self.trace = trace
@@ -178,7 +179,7 @@ class LeadingEigenpairs:
         half, centre = (high - low) / 2.0, (high + low) / 2.0
         sigma = first = half / (top - centre)
         before, now = block, (image - centre * block) * (sigma / half)
-        for _ in range(FILTER_DEGREE - 1):
+        for _ in range(self._degree - 1):
             following = 1.0 / (2.0 / first - sigma)
             after = self._kernels.filter_step(
                 matrix @ now, now, before, self.q, centre, 2.0 * following / half, sigma * following
