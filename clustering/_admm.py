@@ -33,14 +33,20 @@ __all__ = ["DEFAULT_ITERATIONS", "DENSE_MATRICES", "ADMMSettings", "solve_relaxa
 DENSE_MATRICES = 9
 DEFAULT_ITERATIONS = 3_000
 
-RELAXATION = 1.6
-FIRST_PENALTY = 0.5
+RELAXATION = 1.8
+# First penalty without and with the scale of a structured multiplier, which estimates theta rho.
+FIRST_PENALTY, SCALE_TO_PENALTY = 0.5, 3.0
 BALANCE_EVERY, BALANCE_UNTIL = 20, 400
 # Changes of the penalty below this ratio are not worth the disturbance of the eigenspace.
 BALANCE_DEADBAND = 1.2
 STALL_PATIENCE = 1_000
+FILTER_DEGREE = 3
+# Iterations after which the block of eigenvectors is widened once, in case one is missing.
+REFRESH_EVERY = 150
 # A rigorous bound is due when the estimated one promises to end the run, and every so many checks.
 CHECKS_PER_PROOF = 8
+# Checks that also look for labels and for a feasible point: the first two, then one in so many.
+LOOK_EVERY = 4
 # Up to this size proving costs less than estimating.
 ALWAYS_PROVED = 400
 SINKHORN_SWEEPS = 12
@@ -82,7 +88,7 @@ def solve_relaxation(run: Run, scale: float, check_every: int, *, ends_solved: b
     norm = largest_eigenvalue(rows) or 1.0
     rows = rows / math.sqrt(norm)
     affinity = rows @ rows.T
-    eigenpairs = LeadingEigenpairs(q, n_clusters - 1.0)
+    eigenpairs = LeadingEigenpairs(q, n_clusters - 1.0, kernels, FILTER_DEGREE)
     rho, state = _warm_start(run, norm, scale)
     matrix = kernels.spectral_argument(state, affinity, rho)
     proves_always = problem.n <= ALWAYS_PROVED
@@ -95,9 +101,10 @@ def solve_relaxation(run: Run, scale: float, check_every: int, *, ends_solved: b
         dual = rho * moved
         if monitor.due(check_every):
             checks += 1
-            if not run.fixed_labels:
-                run.offer(_round(run, spectrum))
-            best_value = min(best_value, norm * _feasible_value(problem, spectrum, rows))
+            if checks <= 2 or checks % LOOK_EVERY == 0 or monitor.nit == monitor.max_iter:
+                if not run.fixed_labels:
+                    run.offer(_round(run, spectrum))
+                best_value = min(best_value, norm * _feasible_value(problem, spectrum, rows))
             multiplier = kernels.multiplier(state, rho * norm)
             if proves_always or checks % CHECKS_PER_PROOF == 0 or monitor.nit == monitor.max_iter:
                 ends = True
@@ -114,6 +121,8 @@ def solve_relaxation(run: Run, scale: float, check_every: int, *, ends_solved: b
             if monitor.stalled(primal + dual, STALL_PATIENCE):
                 monitor.finish(Status.STALLED)
         iteration = run.iterations_since_start
+        if iteration % REFRESH_EVERY == 0:
+            eigenpairs.restart()
         if iteration % BALANCE_EVERY == 0 and iteration <= BALANCE_UNTIL and dual > 0:
             factor = min(2.0, max(0.5, math.sqrt(primal / dual)))
             if max(factor, 1.0 / factor) > BALANCE_DEADBAND:
@@ -137,7 +146,7 @@ def _warm_start(run: Run, norm: float, scale: float) -> tuple[float, Array]:
         multiplier = problem.backend.take(run.first_multiplier)
         run.monitor.prove(multiplier_bound(problem, multiplier).published, MultiplierCertificate(run.first_multiplier))
     elif math.isfinite(scale) and scale > 0:
-        rho = min(10.0, max(1e-3, scale / norm))
+        rho = min(10.0, max(1e-3, SCALE_TO_PENALTY * scale / norm))
         multiplier = dense_multiplier(groups, np.full((problem.n_clusters,) * 2, scale))
     else:
         multiplier = xp.zeros_like(membership)

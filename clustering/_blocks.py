@@ -89,7 +89,7 @@ def _solve_block(run: Run, rows: IntArray, labels: IntArray) -> tuple[float, Blo
     common = subordinate(run.monitor, tol=max(run.monitor.common.tol, BLOCK_TOLERANCE))
     inner = Run(run.problem.subset(rows), common, method="blocks", max_iter=BLOCK_ITERATIONS)
     inner.open(run.problem.backend.take(np.ascontiguousarray(labels)))
-    scale = inner.certify_best()
+    scale = inner.certify_best(pairs=False)
     if inner.monitor.status is None:
         solve_relaxation(inner, scale, CHECK_EVERY)
     proof: BlockProof = inner.monitor.certificate

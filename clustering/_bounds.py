@@ -55,6 +55,8 @@ EIGEN_ERROR = 10
 LARGEST_MULTIPLIER = 1e140
 # Relative error, in UNITs, of the quadratic form q^T B q (pairwise sums of non-negative terms).
 FORM_ERROR = 128
+# Up to this many rows the orthogonal factorisation costs no more than a Gram matrix.
+GRAM_ROWS = 4_096
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,9 @@ def lower_bound(problem: KMeansProblem) -> tuple[LowerBound, StructuredCertifica
     labels = np.zeros(problem.n, dtype=np.int64)
     labels[: problem.n_clusters] = np.arange(problem.n_clusters)
     scales = np.full((problem.n_clusters, problem.n_clusters), np.inf)
+    certificate = StructuredCertificate(labels, scales)
+    if problem.n <= GRAM_ROWS:
+        return evaluate(problem, certificate), certificate
     xp = problem.backend.xp
     rows = xp.expand_dims(xp.sqrt(problem.weights), axis=1) * problem.points
     gram = rows.T @ rows if problem.p <= problem.n else rows @ rows.T
@@ -148,7 +153,7 @@ def lower_bound(problem: KMeansProblem) -> tuple[LowerBound, StructuredCertifica
     rows_passed = min(4 * (problem.n + problem.n_clusters * (problem.p + 1)), 64 * CHUNK_ROWS) + 20
     spectral = 2 * EIGEN_ERROR * max(problem.n_clusters - 1, 1) * (problem.n + problem.p)
     error = 2 * UNIT * (2 * problem.p * rows_passed + spectral) * problem.scatter
-    return _less_drift(problem, LowerBound(problem.scatter - top, error)), StructuredCertificate(labels, scales)
+    return _less_drift(problem, LowerBound(problem.scatter - top, error)), certificate
 
 
 def multiplier_bound(problem: KMeansProblem, multiplier: Array) -> LowerBound:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustering import _kernels_cuts as kernels
+from clustering import _kernels_numba as spectral_kernels
 from clustering._problem import KMeansProblem, largest_eigenvalue
 from clustering._spectral import LeadingEigenpairs, Spectrum
 from clustering._tree_bounds import cut_entries
@@ -28,6 +29,7 @@ BALANCE_EVERY, BALANCE_UNTIL, BALANCE_DEADBAND = 20, 200, 1.2
 MOST_CUTS, CUTS_PER_ROW = 6_000, 40
 LEAST_VIOLATION = 1e-3
 FIRST_PENALTY = 0.5
+FILTER_DEGREE = 6
 
 
 @dataclass
@@ -66,7 +68,7 @@ class CutRelaxation:
         self.norm = largest_eigenvalue(rows) or 1.0
         self.affinity = (rows @ rows.T) / self.norm
         self.q = np.asarray(problem.direction)
-        self.eigenpairs = LeadingEigenpairs(self.q, problem.n_clusters - 1.0)
+        self.eigenpairs = LeadingEigenpairs(self.q, problem.n_clusters - 1.0, spectral_kernels, FILTER_DEGREE)
         self.rho = start.rho
         self.t, self.z2 = np.ascontiguousarray(start.t), np.ascontiguousarray(start.z2)
         self.s = np.zeros_like(self.t)
@@ -135,6 +137,7 @@ class CutRelaxation:
         code = np.array([size * size, size, 1])
         fresh = fresh[~np.isin(fresh @ code, kept @ code)]
         self.use_cuts(np.concatenate([kept, fresh]), np.concatenate([mu, np.zeros(len(fresh))]))
+        self.eigenpairs.restart()
         return len(fresh)
 
     def dual(self) -> tuple[np.ndarray, np.ndarray, FloatArray]:

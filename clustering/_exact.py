@@ -35,12 +35,13 @@ DEFAULT_NODES = 10_000
 ROUND_ITERATIONS = 100
 BOUNDS_PER_ROUND = 2
 ROOT_ROUNDS, CHILD_ROUNDS = 40, 12
-# A node is split when a round closes less than this share of what is left to its target.
+# Share of what is left to its target that a round must close to pay.
 ROUND_PROGRESS = 0.08
+# Rounds in a row that may close less, where the node can be split and where it can not.
+PATIENCE, PATIENCE_WITHOUT_SPLIT = 1, 6
+LEAST_ROUNDS = 2
 MOST_SWEEPS = 100
 MOST_COLOUR_STEPS = 100_000
-# New cuts below this number change little.
-FEW_CUTS = 20
 NO_CUTS = np.empty((0, 3), dtype=np.int64)
 
 
@@ -73,7 +74,8 @@ def branch_and_bound(run: Run, user: Links, scale: float, *, divide: bool, certi
     """Search until the monitor stops; without ``divide`` the root alone. One iteration is one node divided."""
     problem, monitor = run.problem, run.monitor
     labels = to_host(monitor.x.labels).astype(np.int64)
-    root = _solve(run, user, (), user, _root_start(problem, user, labels, scale), ROOT_ROUNDS)
+    patience = PATIENCE if divide else PATIENCE_WITHOUT_SPLIT
+    root = _solve(run, user, (), user, _root_start(problem, user, labels, scale), ROOT_ROUNDS, patience)
     open_nodes: list[tuple[float, int, _Node]] = [(root.bound, 0, root)]
     closed: list[LeafProof] = []
     least_closed, born = math.inf, 0
@@ -103,18 +105,21 @@ def branch_and_bound(run: Run, user: Links, scale: float, *, divide: bool, certi
             groups[before] = supernodes
             start = node.state.contracted(groups, node.links.contract(problem)[0].host_weights)
             born += 1
-            child = _solve(run, user, path, links, start, CHILD_ROUNDS)
+            child = _solve(run, user, path, links, start, CHILD_ROUNDS, PATIENCE)
             heapq.heappush(open_nodes, (child.bound, born, child))
 
 
-def _solve(run: Run, user: Links, path: tuple[Decision, ...], links: Links, start: Inherited, rounds: int) -> _Node:
-    """Bound a node: rounds of iterations and new cuts while they pay."""
+def _solve(
+    run: Run, user: Links, path: tuple[Decision, ...], links: Links, start: Inherited, rounds: int, patience: int
+) -> _Node:
+    """Bound a node: rounds of iterations and new cuts while they pay; at most ``patience`` in a row may not."""
     problem, monitor = run.problem, run.monitor
     smaller, supernodes, conflicts, _ = links.contract(problem)
     relaxation = CutRelaxation(smaller, conflicts, start)
     proof = LeafProof(path, *relaxation.dual())
     best = evaluate_leaf(problem, user, proof).published
-    for _ in range(rounds):
+    idle = 0
+    for number in range(rounds):
         before = best
         for _ in range(BOUNDS_PER_ROUND):
             if monitor.status is not None or monitor.out_of_time() or best >= _target(run):
@@ -128,7 +133,8 @@ def _solve(run: Run, user: Links, path: tuple[Decision, ...], links: Links, star
             break
         _round(run, user, relaxation, supernodes)
         added = relaxation.refine_cuts()
-        if best - before < ROUND_PROGRESS * (_target(run) - best) and (added < FEW_CUTS or before > -math.inf):
+        idle = idle + 1 if best - before < ROUND_PROGRESS * (_target(run) - best) else 0
+        if number + 1 >= LEAST_ROUNDS and (idle > patience or (added == 0 and idle > 1)):
             break
     first = np.unique(supernodes, return_index=True)[1]
     pair = _undecided(relaxation.membership(), conflicts)

@@ -9,6 +9,8 @@ from solvers._core.arrays import Array, FloatArray, IntArray, namespace_of, to_h
 __all__ = [
     "assign",
     "balance_blocks",
+    "deflate",
+    "filter_step",
     "improve_labels",
     "multiplier",
     "rescale_multiplier",
@@ -126,6 +128,20 @@ def splitting_step(
     primal = float(xp.sqrt(xp.sum((z1 - positive) ** 2)))
     moved = float(xp.sqrt(xp.sum((positive - before) ** 2)))
     return t, spectral_argument(t, affinity, rho), primal, moved
+
+
+def deflate(block: Array, q: Array) -> Array:
+    """The columns of a block, orthogonal to the unit vector q."""
+    xp = namespace_of(block)
+    return block - xp.expand_dims(q, axis=1) * (q @ block)
+
+
+def filter_step(
+    image: Array, now: Array, before: Array, q: Array | None, centre: float, scale: float, weight: float
+) -> Array:
+    """One step of a Chebyshev recurrence: scale (P image - centre now) - weight before, P as in :func:`deflate`."""
+    image = image if q is None else deflate(image, q)
+    return scale * (image - centre * now) - weight * before
 
 
 def balance_blocks(points: FloatArray, place: IntArray, n_blocks: int, sweeps: int) -> IntArray:

@@ -12,6 +12,8 @@ from solvers._core.jit import njit
 __all__ = [
     "assign",
     "balance_blocks",
+    "deflate",
+    "filter_step",
     "improve_labels",
     "multiplier",
     "rescale_multiplier",
@@ -21,6 +23,7 @@ __all__ = [
 ]
 
 MOVE_TOLERANCE = 1e-12
+NO_DIRECTION = np.empty(0)
 
 
 @njit()
@@ -203,6 +206,64 @@ def _split(
             state[i, j] = t
             z1[i, j] = abs(t) + affinity[i, j] * inverse_rho
     return primal, moved
+
+
+def deflate(block: FloatArray, q: FloatArray) -> FloatArray:
+    """The columns of a block, orthogonal to the unit vector q."""
+    return _deflated(np.ascontiguousarray(block), q)
+
+
+def filter_step(
+    image: FloatArray,
+    now: FloatArray,
+    before: FloatArray,
+    q: FloatArray | None,
+    centre: float,
+    scale: float,
+    weight: float,
+) -> FloatArray:
+    """One step of a Chebyshev recurrence; see the array kernel."""
+    along = np.zeros(image.shape[1]) if q is None else q @ image
+    direction = NO_DIRECTION if q is None else q
+    return _filtered(
+        image, np.ascontiguousarray(now), np.ascontiguousarray(before), direction, along, centre, scale, weight
+    )
+
+
+@njit()
+def _deflated(block: FloatArray, q: FloatArray) -> FloatArray:
+    n, columns = block.shape
+    along = np.zeros(columns)
+    for i in range(n):
+        for j in range(columns):
+            along[j] += q[i] * block[i, j]
+    result = np.empty_like(block)
+    for i in range(n):
+        for j in range(columns):
+            result[i, j] = block[i, j] - q[i] * along[j]
+    return result
+
+
+@njit()
+def _filtered(
+    image: FloatArray,
+    now: FloatArray,
+    before: FloatArray,
+    q: FloatArray,
+    along: FloatArray,
+    centre: float,
+    scale: float,
+    weight: float,
+) -> FloatArray:
+    n, columns = image.shape
+    result = np.empty((n, columns))
+    deflating = len(q) == n
+    for i in range(n):
+        component = q[i] if deflating else 0.0
+        for j in range(columns):
+            value = image[i, j] - component * along[j]
+            result[i, j] = scale * (value - centre * now[i, j]) - weight * before[i, j]
+    return result
 
 
 def balance_blocks(points: FloatArray, place: IntArray, n_blocks: int, sweeps: int) -> IntArray:

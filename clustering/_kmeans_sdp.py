@@ -32,6 +32,8 @@ AUTO_ADMM_ROWS = 3_000
 # Low-rank iterations before the blocks under method="auto".
 FEW_ITERATIONS = 500
 UNLIMITED = 2**62
+# Restarts before a relaxation end once so many found the same best cost.
+AGREEING = 5
 # Entries of X up to which array code beats compiling.
 SMALL = 256
 
@@ -123,11 +125,12 @@ def kmeans_sdp(
     backend : {"auto", "numba", "array", "cupy"}
         ``"auto"``: where the data live.
     options : mapping, optional
-        ``n_starts`` (10): k-means++ starts. ``check_every`` (25; admm, auto): iterations between certificates. ``cuts``
-        (False; admm, auto with n <= 500 or so): tighten the relaxation by valid inequalities. ``rank`` (0, which means
-        2 K; low-rank, auto): columns of the factor. ``block_size`` (500; blocks, auto). ``must_link``, ``cannot_link``
-        (None; exact): pairs of rows that must or must not share a cluster; labels and bound are then those of the
-        clusterings that respect them. ``certificate_bytes`` (2^30; exact): largest certificate.
+        ``n_starts`` (10): k-means++ starts, at most; five that agree suffice before a relaxation. ``check_every`` (25;
+        admm, auto): iterations between certificates. ``cuts`` (False; admm, auto with n <= 500 or so): tighten the
+        relaxation by valid inequalities. ``rank`` (0, which means 2 K; low-rank, auto): columns of the factor.
+        ``block_size`` (500; blocks, auto). ``must_link``, ``cannot_link`` (None; exact): pairs of rows that must or
+        must not share a cluster; labels and bound are then those of the clusterings that respect them.
+        ``certificate_bytes`` (2^30; exact): largest certificate.
 
     Returns
     -------
@@ -245,15 +248,20 @@ def _restart(run: Run, first: Any, n_starts: int, *, counted: bool) -> float:
     labels = next(starts) if first is None else first
     run.open(labels)
     scale = 0.0
+    at_end = not counted and run.problem.n <= AUTO_ADMM_ROWS
     while labels is not None and monitor.status is None and not (monitor.out_of_time() and not counted):
         if counted and not monitor.running():
             break
         certified = monitor.fun
-        if run.offer(run.descend(labels)) or scale == 0.0 or monitor.fun < certified:
+        improved = run.offer(run.descend(labels))
+        if not at_end and (improved or scale == 0.0 or monitor.fun < certified):
             scale = run.certify_best()
         if counted:
             monitor.checkpoint()
-        labels = next(starts, None)
+        labels = None if at_end and run.agreeing >= AGREEING else next(starts, None)
+    if at_end and monitor.status is None and not monitor.out_of_time():
+        # Small problems: the relaxation follows, and starts from the multiplier of the best labels.
+        scale = run.certify_best(pairs=False)
     return scale
 
 

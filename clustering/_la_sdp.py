@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from clustering import _kernels_numba as spectral_kernels
 from clustering import _kernels_rows as kernels
 from clustering._likelihood import GaussianModel
 from clustering._spectral import LeadingEigenpairs
@@ -24,6 +25,7 @@ from solvers._core.arrays import FloatArray, IntArray
 __all__ = ["Assignment", "LikelihoodRelaxation"]
 
 RELAXATION = 1.6
+FILTER_DEGREE = 4
 CHECK_EVERY = 10
 BALANCE_EVERY, BALANCE_UNTIL, BALANCE_DEADBAND = 20, 200, 1.2
 # |Z - W| below which the primal value may be compared with the bound.
@@ -71,7 +73,7 @@ class LikelihoodRelaxation:
         costs = np.stack([model.cost_matrix(self.points, k) for k in range(self.n_clusters)])
         if self.rho == 0.0:
             self.rho = max(_centred_norm(cost) for cost in costs) or 1.0
-        spectra = [LeadingEigenpairs(None, 1.0) for _ in range(self.n_clusters)]
+        spectra = [LeadingEigenpairs(None, 1.0, spectral_kernels, FILTER_DEGREE) for _ in range(self.n_clusters)]
         best, least = labels, model.nll(self.points, labels)
         lower, dual = -math.inf, self._dual(costs)
         for iteration in range(1, max_iter + 1):

@@ -66,7 +66,7 @@ def relaxed_kmeans(problem: KMeansProblem, monitor: Monitor, *, n_starts: int, m
         if run.monitor.out_of_time():
             break
         run.offer(run.descend(labels))
-    scale = run.certify_best()
+    scale = run.certify_best(pairs=False)
     if problem.n <= RELAXATION_ROWS and run.monitor.status is None:
         solve_relaxation(run, scale, CHECK_EVERY)
     return run

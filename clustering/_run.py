@@ -35,6 +35,8 @@ class Run:
         Its ``x`` is the best labelling as :class:`Groups`.
     fixed_labels : bool
         Whether the labels are given and only their bound is sought.
+    agreeing : int
+        Labellings offered that cost as little as the best one.
     sdp_gap : float
         Relative gap of the relaxation, inf while none was solved.
     first_multiplier : (n, n) array or None
@@ -46,6 +48,7 @@ class Run:
     ) -> None:
         self.problem = problem
         self.fixed_labels = fixed_labels
+        self.agreeing = 0
         self.sdp_gap = math.inf
         self.first_multiplier: FloatArray | None = None
         self.monitor = Monitor(
@@ -97,14 +100,18 @@ class Run:
         if self.fixed_labels and self.monitor.x is not None:
             return False
         groups = Groups(self.problem, labels)
+        # How many offers in all came within rounding of the best cost.
+        if groups.cost < self.monitor.fun - groups.cost_slack:
+            self.agreeing = 0
+        self.agreeing += abs(groups.cost - min(groups.cost, self.monitor.fun)) <= groups.cost_slack
         return self.monitor.incumbent(groups, groups.cost)
 
-    def certify_best(self) -> float:
-        """Structured bound of the best labels; returns the scale found."""
+    def certify_best(self, *, pairs: bool = True) -> float:
+        """Structured bound of the best labels, with a scale for each of the ``pairs`` or one; returns the scale found."""
         monitor = self.monitor
         groups: Groups = monitor.x
         best = None
-        for trial in scale_trials(groups, target=groups.cost * (1.0 - 0.5 * monitor.common.tol)):
+        for trial in scale_trials(groups, target=groups.cost * (1.0 - 0.5 * monitor.common.tol), pairs=pairs):
             if best is None or trial.estimate > best.estimate:
                 best = trial
             if monitor.out_of_time():

@@ -10,23 +10,23 @@ convergence, never the validity of a bound.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
 from solvers._core.arrays import Array, FloatArray, namespace_of, to_host
 from solvers._core.linalg import simplex_threshold
 
-__all__ = ["LeadingEigenpairs", "Spectrum", "project_spectrum"]
+__all__ = ["LeadingEigenpairs", "Spectrum", "full_spectrum"]
 
 # Columns kept beyond the surviving ones, after a filter and after a full decomposition.
 EXTRA, EXTRA_AFTER_FULL = 3, 7
-FILTER_DEGREE = 6
 # A block of more than n / WIDEST columns costs as much as the full decomposition.
 WIDEST = 3
 # Below this size a full decomposition is cheaper than a filter.
 SMALLEST = 48
 # From this size on a wider block is tried before a full decomposition.
-LARGE = 500
+LARGE = 100
 SWEEPS_WHEN_WIDER = 2
 LANCZOS_STEPS = 12
 # The damped interval is widened downwards by this share of the spectrum, which moves between decompositions.
@@ -56,11 +56,15 @@ class Spectrum:
 class LeadingEigenpairs:
     """Eigenpairs of a sequence of symmetric matrices on the complement of ``q`` (everywhere if None) above a threshold.
 
-    The threshold is that of the projection of the eigenvalues on the simplex of sum ``trace``.
+    The threshold is that of the projection of the eigenvalues on the simplex of sum ``trace``. ``kernels`` is the table of
+    functions for the kind of array, ``degree`` that of the filters: the more crowded the spectrum is near the threshold, the
+    higher.
     """
 
-    def __init__(self, q: Array | None, trace: float) -> None:
+    def __init__(self, q: Array | None, trace: float, kernels: ModuleType, degree: int) -> None:
+        self._degree = degree
         self.q = q
+        self._kernels = kernels
         self.trace = trace
         self.full_decompositions = 0
         self._block: Array | None = None
@@ -175,12 +179,11 @@ class LeadingEigenpairs:
         half, centre = (high - low) / 2.0, (high + low) / 2.0
         sigma = first = half / (top - centre)
         before, now = block, (image - centre * block) * (sigma / half)
-        for _ in range(FILTER_DEGREE - 1):
+        for _ in range(self._degree - 1):
             following = 1.0 / (2.0 / first - sigma)
-            after = self._apply(matrix, now)
-            after -= centre * now
-            after *= 2.0 * following / half
-            after -= (sigma * following) * before
+            after = self._kernels.filter_step(
+                matrix @ now, now, before, self.q, centre, 2.0 * following / half, sigma * following
+            )
             before, now, sigma = now, after, following
         return now
 
@@ -188,10 +191,7 @@ class LeadingEigenpairs:
         return self._deflate(matrix @ block)
 
     def _deflate(self, block: Array) -> Array:
-        if self.q is None:
-            return block
-        xp = namespace_of(block)
-        return block - xp.expand_dims(self.q, axis=1) * (self.q @ block)
+        return block if self.q is None else self._kernels.deflate(block, self.q)
 
 
 def full_spectrum(matrix: Array, q: Array | None) -> tuple[FloatArray, Array]:
@@ -211,12 +211,6 @@ def full_spectrum(matrix: Array, q: Array | None) -> tuple[FloatArray, Array]:
     projected = projected + (inner - 2.0 * low - 1.0) * (column * q)
     values, vectors = xp.linalg.eigh(0.5 * (projected + projected.T))
     return to_host(values)[1:], vectors[:, 1:]
-
-
-def project_spectrum(matrix: Array, q: Array, trace: float) -> Spectrum:
-    """Nearest point of {Z psd, Zq = q, tr Z = trace + 1} to a symmetric matrix, by full decomposition."""
-    values, vectors = LeadingEigenpairs(q, trace).project(matrix)
-    return Spectrum(values, vectors, q)
 
 
 def _on_device(host: FloatArray, like: Array) -> Array:

@@ -52,7 +52,7 @@ def certify(groups: Groups, trial: Trial) -> tuple[LowerBound, StructuredCertifi
     return structured_bound(groups, scales), certificate
 
 
-def scale_trials(groups: Groups, target: float) -> Iterator[Trial]:
+def scale_trials(groups: Groups, target: float, *, pairs: bool = True) -> Iterator[Trial]:
     """Evaluate scales: one for all pairs of clusters, then, if the target was not reached, one for each pair."""
     best = None
     for trial in _common_scale_trials(groups, target):
@@ -60,7 +60,7 @@ def scale_trials(groups: Groups, target: float) -> Iterator[Trial]:
             best = trial
         yield trial
     n_pairs = groups.problem.n_clusters * (groups.problem.n_clusters - 1) // 2
-    if best is not None and best.estimate < target and 1 < n_pairs <= MAX_SCALED_PAIRS:
+    if pairs and best is not None and best.estimate < target and 1 < n_pairs <= MAX_SCALED_PAIRS:
         yield from _pair_scale_trials(groups, best, target)
 
 

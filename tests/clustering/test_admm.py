@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import load_wine
 
 import solvers
+from clustering import _kernels_numba
 from clustering._spectral import LeadingEigenpairs, full_spectrum
 from solvers._core.linalg import simplex_threshold
 
@@ -70,7 +71,7 @@ def test_partial_projections_follow_a_moving_matrix(n):
     q = np.full(n, n**-0.5)
     basis = np.linalg.qr(rng.standard_normal((n, n)))[0]
     spectrum = np.concatenate([np.linspace(1.0, 2.0, 6), rng.uniform(-0.5, 0.6, n - 6)])
-    pairs = LeadingEigenpairs(q, 3.0)
+    pairs = LeadingEigenpairs(q, 3.0, _kernels_numba, 6)
     for step in range(40):
         noise = rng.standard_normal((n, n)) * 0.002 / np.sqrt(n)
         spectrum[:6] *= 1.0 + 0.01 * np.sin(step + np.arange(6))
@@ -90,7 +91,7 @@ def test_a_growing_rank_is_noticed():
     n = 150
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.standard_normal((n, n)))[0]
-    pairs = LeadingEigenpairs(None, 1.0)
+    pairs = LeadingEigenpairs(None, 1.0, _kernels_numba, 6)
     for rank in (2, 40, 3, 90):
         spectrum = np.concatenate([np.ones(rank), np.zeros(n - rank)])
         values, _ = pairs.project((basis * spectrum) @ basis.T)

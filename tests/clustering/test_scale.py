@@ -134,3 +134,20 @@ def test_a_short_time_limit_leaves_labels_and_a_valid_bound(method):
     result = solvers.kmeans_sdp(X, 4, method=method, time_limit=0.05, rng=0)
     assert result.time < 1.0
     assert solvers.verify(result, X, 4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_verification_re_establishes_what_is_published(method):
+    rng = np.random.default_rng(11)
+    for seed in range(40):
+        n, p = int(rng.integers(3, 8)), int(rng.integers(1, 5))
+        n_clusters = int(rng.integers(1, min(n, 4)))
+        X = rng.standard_normal((n, p)) * 10.0 ** rng.integers(-8, 9) * rng.choice([1.0, 1e-6, 1e3], p)
+        X[0] *= rng.choice([1.0, 1e5])
+        weights = None if seed % 2 else 10.0 ** rng.uniform(-6, 6, n)
+        options = {"n_starts": 1} | ({"block_size": 4} if method == "blocks" else {})
+        result = solvers.kmeans_sdp(
+            X, n_clusters, sample_weight=weights, method=method, rng=seed, max_iter=30, options=options
+        )
+        assert result.bound <= best_cost(X, n_clusters, weights) * (1 + 1e-12)
+        assert solvers.verify(result, X, n_clusters, sample_weight=weights)

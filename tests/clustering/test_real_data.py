@@ -1,0 +1,64 @@
+"""Real data: what the relaxation says about them, and how much better shapes are than spheres."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+
+import solvers
+
+
+def _standardised(X: np.ndarray) -> np.ndarray:
+    return (X - X.mean(axis=0)) / X.std(axis=0)
+
+
+def _errors(labels: np.ndarray, truth: np.ndarray) -> int:
+    return min(int(np.sum(np.array(names)[labels] != truth)) for names in permutations(range(int(truth.max()) + 1)))
+
+
+def test_breast_cancer_relaxation_and_cost():
+    X = load_breast_cancer().data
+    result = solvers.kmeans_sdp(X, 2, tol=1e-3, rng=0)
+    assert result.fun == pytest.approx(77943099.8783, rel=1e-9)
+    assert result.bound == pytest.approx(75438965, rel=1e-3)
+    assert solvers.verify(result, X, 2)
+
+
+def test_wine_optima_are_proved():
+    X = load_wine().data
+    for data, optimum in ((X, 2370689.6868), (_standardised(X), 1277.928489)):
+        result = solvers.kmeans_sdp(data, 3, method="exact", tol=1e-4, rng=0)
+        assert result.status is solvers.Status.OPTIMAL
+        assert result.fun == pytest.approx(optimum, rel=1e-8)
+        assert solvers.verify(result, data, 3)
+
+
+def test_wines_are_told_apart_by_shape():
+    wine = load_wine()
+    X = _standardised(wine.data)
+    result = solvers.ila_sdp(X, 3, rng=0)
+    assert _errors(result.labels, wine.target) <= _errors(
+        KMeans(3, n_init=10, random_state=0).fit_predict(X), wine.target
+    )
+    assert solvers.verify(result, X, 3)
+
+
+def test_labels_of_digits_are_certified():
+    X = load_digits().data
+    labels = KMeans(10, n_init=1, random_state=0).fit_predict(X)
+    components = solvers.certify_kmeans(X, labels, method="structured")
+    assert 0.0 < components.bound <= 1165188.8905
+    assert solvers.verify(components, X, labels)
+
+
+@pytest.mark.slow
+def test_digits_relaxation_leaves_a_small_gap():
+    X = load_digits().data
+    result = solvers.kmeans_sdp(X, 10, method="admm", tol=1e-3, rng=0, time_limit=60)
+    assert result.fun <= 1165300
+    assert result.gap < 0.03
+    assert solvers.verify(result, X, 10)
