@@ -74,10 +74,26 @@ ENTRIES: tuple[Entry, ...] = (
         model="clustering._models:certify_kmeans_model",
         warm_up="clustering._warm_up:certify_kmeans",
     ),
+    Entry(
+        name="minimize_bcd",
+        family="bcd",
+        sense="min",
+        summary="loss plus separable penalty (Lasso, logistic, bounds, graphs) by greedy block coordinate descent",
+        guarantee="bound <= loss + penalty at every x",
+        methods=("auto", "paper"),
+        backends=("numba",),
+        omits=(),
+        reference="Nutini, Laradji and Schmidt, Let's make block coordinate descent converge faster, JMLR 2022",
+        verifier="solvers.bcd._verify:verify_minimize_bcd",
+        model="solvers.bcd._models:minimize_bcd_model",
+        warm_up="solvers.bcd._warm_up:minimize_bcd",
+    ),
 )
 
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
 EXPORTS: dict[str, str] = {
+    "BCDResult": "solvers.bcd",
+    "minimize_bcd": "solvers.bcd",
     "ClusteringResult": "clustering",
     "certify_kmeans": "clustering",
     "kmeans_sdp": "clustering",

@@ -1,0 +1,30 @@
+"""Greedy block coordinate descent with message passing, certified. Part of certified-solvers."""
+
+from __future__ import annotations
+
+from solvers.bcd._loss import LinearLoss, Loss
+from solvers.bcd._losses import Huber, LeastSquares, Logistic, Softmax
+from solvers.bcd._minimize_bcd import minimize_bcd
+from solvers.bcd._penalties import L1, Box, ElasticNet, GroupL2, NonNegative, Penalty
+from solvers.bcd._quadratic import Quadratic
+from solvers.bcd._result import BCDResult, DualCertificate, PointCertificate
+
+__all__ = [
+    "BCDResult",
+    "Box",
+    "DualCertificate",
+    "ElasticNet",
+    "GroupL2",
+    "Huber",
+    "L1",
+    "LeastSquares",
+    "LinearLoss",
+    "Logistic",
+    "Loss",
+    "NonNegative",
+    "Penalty",
+    "PointCertificate",
+    "Quadratic",
+    "Softmax",
+    "minimize_bcd",
+]
