@@ -65,12 +65,12 @@ class LowerBound:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The bound of a dual point, the point as scaled, and its q for those who want to screen with it."""
+    """The bound of a dual point, the point as scaled, and A^T W theta of it, for those who want to screen with it."""
 
     bound: LowerBound
     theta: Array
     q: FloatArray
-    q_error: FloatArray
+    scale: float
 
 
 class LinearCertifier:
@@ -112,6 +112,16 @@ class LinearCertifier:
         if isinstance(loss, Logistic) and loss.n_free:
             return self._balanced(theta)
         return theta
+
+    def propose_multiple(self, slopes: Array) -> tuple[Array, float]:
+        """The proposal, and by what factor it is a multiple of the slopes (0 where it is none)."""
+        loss = self.loss
+        if isinstance(loss, LeastSquares) and self._free_basis is None:
+            multiple = self._best_multiple(slopes) if self._cone else 1.0
+            return slopes * multiple, multiple
+        proposed = self.propose(slopes)
+        changed = loss.n_free > 0 or self._free_basis is not None and math.isfinite(loss.residual_radius(1.0))
+        return proposed, 0.0 if changed else 1.0
 
     @cached_property
     def _cone(self) -> bool:
@@ -167,10 +177,10 @@ class LinearCertifier:
         slack = UNIT * rows * (size + conjugate.magnitude) + doubt
         value = total - conjugate.value - charge
         if not math.isfinite(value):
-            return Evaluation(self.trivial(), 0.0 * theta, 0.0 * adjoint, error)
+            return Evaluation(self.trivial(), 0.0 * theta, adjoint, scale)
         if value - slack < 0.0:
-            return Evaluation(self.trivial(), theta, adjoint, error)
-        return Evaluation(LowerBound(value, slack), theta, adjoint, error)
+            return Evaluation(self.trivial(), theta, adjoint, scale)
+        return Evaluation(LowerBound(value, slack), theta, adjoint, scale)
 
     @staticmethod
     def trivial() -> LowerBound:

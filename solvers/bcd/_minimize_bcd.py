@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,25 @@ from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Result, Status
+from solvers.bcd._loss import LinearLoss
 from solvers.bcd._paper import PaperSettings, descend, plan
+from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, composite
 from solvers.bcd._result import BCDResult
 from solvers.bcd._run import Run
+from solvers.bcd._working_set import solve_working_sets
 
 __all__ = ["minimize_bcd"]
 
 PAPER_ITERATIONS = 10_000
+OUTER_ITERATIONS = 1000
+# Block size where "auto" falls back on the paper's rules.
+AUTO_BLOCK = 50
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Engines without options."""
 
 
 def minimize_bcd(
@@ -140,15 +152,42 @@ def minimize_bcd(
     problem = composite(loss, penalty)
     if block_size is not None:
         block_size = check_integer("block_size", block_size, low=1)
-    settings = common.settings(PaperSettings)
-    check_integer("options['check_every']", settings.check_every, low=1)
-    check_choice("options['approximation']", settings.approximation, ("iht", "greedy-addition"))
-    chosen = plan(problem, blocks, rule, update, block_size)
+    named = method == "paper" or not (isinstance(blocks, str) and blocks == rule == update == "auto" and block_size is None)
+    engine = _engine(problem, method, named)
     x = first_point(problem, x0)
-    run = Run(problem, common, method="paper", max_iter=PAPER_ITERATIONS, backend="numba")
-    run.open(x)
-    descend(run, chosen, settings, x)
+    if engine == "paper":
+        settings = common.settings(PaperSettings)
+        check_integer("options['check_every']", settings.check_every, low=1)
+        check_choice("options['approximation']", settings.approximation, ("iht", "greedy-addition"))
+        if not named:
+            update, block_size = "newton", AUTO_BLOCK
+        chosen = plan(problem, blocks, rule, update, block_size)
+        run = Run(problem, common, method="paper", max_iter=PAPER_ITERATIONS, backend="numba")
+        run.open(x)
+        descend(run, chosen, settings, x)
+        return finished(run)
+    common.settings(NoSettings)
+    run = Run(problem, common, method=engine, max_iter=OUTER_ITERATIONS, backend="numba")
+    solve_working_sets(run, x)
     return finished(run)
+
+
+def _engine(problem: Composite, method: str, named: bool) -> str:
+    """Which engine runs; refuses one that does not apply."""
+    loss, term = problem.loss, problem.term
+    sparse = isinstance(loss, LinearLoss) and loss.n_outputs == 1 and isinstance(term, SeparableTerm)
+    if named and method not in ("auto", "paper"):
+        raise InvalidProblemError(f"blocks, rule, update and block_size belong to method='paper'; got method={method!r}")
+    if method == "working-set" and not sparse:
+        raise InvalidProblemError(
+            "method='working-set' takes linear models of one output with a separable penalty; got "
+            f"{type(loss).__name__} with {type(term).__name__}: use method='paper'"
+        )
+    if named:
+        return "paper"
+    if method != "auto":
+        return method
+    return "working-set" if sparse else "paper"
 
 
 def finished(run: Run) -> BCDResult:

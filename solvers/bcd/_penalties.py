@@ -459,7 +459,7 @@ def _indices(value: Any, name: str) -> IntArray:
 def _parameter(value: Any, name: str, *, low: float = -math.inf, finite: bool = True) -> FloatArray:
     """A number or array of numbers, checked."""
     what = f"{name} must be a number or an array of numbers" + (f" >= {low:g}" if math.isfinite(low) else "")
-    if kind_of(value) != "numpy":
+    if not np.isscalar(value) and kind_of(value) != "numpy":
         raise BackendError(f"{what}; got a {kind_of(value)} array: penalties live on the host")
     try:
         array = np.asarray(value)

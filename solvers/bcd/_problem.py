@@ -75,6 +75,20 @@ class Composite:
             return evaluation.bound, DualCertificate(np.array(to_host(evaluation.theta)))
         return LowerBound(-math.inf, 0.0), None
 
+    def linear_bound(self, x: FloatArray, z: Array) -> tuple[LowerBound, Certificate, FloatArray]:
+        """The bound of the dual point at x, its certificate, and the gradient of the loss.
+
+        Where the dual point is a multiple of the slopes the certificate's product is the gradient's.
+        """
+        assert isinstance(self.loss, LinearLoss)
+        slopes = self.loss.slopes(z)
+        proposed, multiple = self._linear.propose_multiple(slopes)
+        evaluation = self._linear.evaluate(proposed, self.level(x, z), margin=3.0)
+        certificate = DualCertificate(np.array(to_host(evaluation.theta)))
+        factor = multiple * evaluation.scale
+        gradient = self.loss.gradient(z) if factor == 0.0 else evaluation.q / -factor
+        return evaluation.bound, certificate, gradient
+
     def rebound(self, certificate: Any, x: FloatArray, z: Array) -> LowerBound:
         """The bound of a stored certificate; -inf (0 for linear models) where it is malformed."""
         if isinstance(self.loss, Quadratic):

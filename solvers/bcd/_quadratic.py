@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -81,7 +82,7 @@ class Quadratic(Loss):
             raise InvalidProblemError(f"Q must be positive semidefinite; Q[{j}, {j}] is {float(diagonal[j])!r}")
         if self.dominance < 0 and self.curvature < 0:
             slack = 64 * UNIT * self.size * max(float(np.max(self.row_sums)), 0.0)
-            if self.curvature < -2 * slack:
+            if -math.inf < self.curvature < -2 * slack:
                 raise InvalidProblemError(
                     f"Q must be positive semidefinite; its least eigenvalue is about {self.curvature + slack:.6g}"
                 )

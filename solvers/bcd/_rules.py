@@ -119,6 +119,8 @@ def _greedy_addition(hessian: FloatArray, g: FloatArray, size: int) -> IntArray:
 
 def solve_psd(matrix: FloatArray, rhs: FloatArray) -> FloatArray:
     """Solution for a positive semidefinite matrix, of least norm where it is singular."""
+    if len(rhs) == 0:
+        return rhs.copy()
     ridge = 1e-13 * max(float(np.trace(matrix)) / len(rhs), 0.0)
     try:
         factor = scipy.linalg.cho_factor(matrix + ridge * np.eye(len(rhs)), check_finite=False)

@@ -68,6 +68,16 @@ class Run:
         if certificate is not None:
             self.monitor.prove(bound.published, certificate)
 
+    def certify_linear(self, x: FloatArray, z: Array) -> FloatArray:
+        """Offer a point and its bound, and return the gradient, which the certificate's own product gives for free."""
+        fun = self.problem.objective(x, z)
+        if math.isnan(fun):
+            self.monitor.finish(Status.NUMERICAL_ERROR)
+        bound, certificate, gradient = self.problem.linear_bound(x, z)
+        if self.monitor.incumbent(x.copy(), fun) or bound.published > self.monitor.bound:
+            self.monitor.prove(bound.published, certificate)
+        return gradient
+
     def definiteness(self) -> FloatArray | None:
         """w > 0 that proves a quadratic positive definite, computed once and only where it is needed."""
         if not self._weights_known:

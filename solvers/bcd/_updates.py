@@ -236,7 +236,7 @@ class Updater:
             moved = float(np.max(np.abs(fresh - d), initial=0.0))
             momentum = fresh + ((t - 1.0) / after) * (fresh - d)
             d, t = fresh, after
-            if moved <= 1e-14 * float(np.max(np.abs(x + d), initial=0.0)):
+            if moved <= 1e-12 * float(np.max(np.abs(x + d), initial=0.0)):
                 break
         return d
 
