@@ -80,7 +80,7 @@ ENTRIES: tuple[Entry, ...] = (
         sense="min",
         summary="loss plus separable penalty (Lasso, logistic, bounds, graphs) by greedy block coordinate descent",
         guarantee="bound <= loss + penalty at every x",
-        methods=("auto", "paper", "working-set"),
+        methods=("auto", "paper", "working-set", "graph"),
         backends=("numba",),
         omits=(),
         reference="Nutini, Laradji and Schmidt, Let's make block coordinate descent converge faster, JMLR 2022",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from solvers.bcd._forest import ForestFactor, NotAForestError, solve_forest
 from solvers.bcd._loss import LinearLoss, Loss
 from solvers.bcd._losses import Huber, LeastSquares, Logistic, Softmax
 from solvers.bcd._minimize_bcd import minimize_bcd
@@ -14,6 +15,7 @@ __all__ = [
     "Box",
     "DualCertificate",
     "ElasticNet",
+    "ForestFactor",
     "GroupL2",
     "Huber",
     "L1",
@@ -22,9 +24,11 @@ __all__ = [
     "Logistic",
     "Loss",
     "NonNegative",
+    "NotAForestError",
     "Penalty",
     "PointCertificate",
     "Quadratic",
     "Softmax",
     "minimize_bcd",
+    "solve_forest",
 ]

@@ -14,10 +14,12 @@ from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Result, Status
+from solvers.bcd._graph import solve_on_graph
 from solvers.bcd._loss import LinearLoss
-from solvers.bcd._paper import PaperSettings, descend, plan
+from solvers.bcd._paper import PaperSettings, descend, has_bounds, plan
 from solvers.bcd._penalties import SeparableTerm
-from solvers.bcd._problem import Composite, composite
+from solvers.bcd._problem import Composite, composite, is_free
+from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._result import BCDResult
 from solvers.bcd._run import Run
 from solvers.bcd._working_set import solve_working_sets
@@ -168,7 +170,10 @@ def minimize_bcd(
         return finished(run)
     common.settings(NoSettings)
     run = Run(problem, common, method=engine, max_iter=OUTER_ITERATIONS, backend="numba")
-    solve_working_sets(run, x)
+    if engine == "graph":
+        solve_on_graph(run, x)
+    else:
+        solve_working_sets(run, x)
     return finished(run)
 
 
@@ -183,11 +188,17 @@ def _engine(problem: Composite, method: str, named: bool) -> str:
             "method='working-set' takes linear models of one output with a separable penalty; got "
             f"{type(loss).__name__} with {type(term).__name__}: use method='paper'"
         )
+    graph = isinstance(loss, Quadratic) and loss.sparse is not None and (is_free(term) or has_bounds(problem))
+    if method == "graph" and not graph:
+        raise InvalidProblemError(
+            "method='graph' takes a sparse Quadratic with bounds (Box, NonNegative) or no penalty; got "
+            f"{type(loss).__name__} with {type(term).__name__}: use method='paper'"
+        )
     if named:
         return "paper"
     if method != "auto":
         return method
-    return "working-set" if sparse else "paper"
+    return "working-set" if sparse else "graph" if graph else "paper"
 
 
 def finished(run: Run) -> BCDResult:

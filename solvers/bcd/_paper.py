@@ -31,7 +31,7 @@ from solvers.bcd._rules import (
 from solvers.bcd._run import Run
 from solvers.bcd._updates import UPDATES, Updater
 
-__all__ = ["PaperSettings", "Plan", "descend", "plan"]
+__all__ = ["PaperSettings", "Plan", "descend", "has_bounds", "plan"]
 
 DEFAULT_BLOCK = 10
 # The image is updated block by block; afresh every so many blocks, against drift.
@@ -76,7 +76,7 @@ def plan(problem: Composite, blocks: Any, rule: str, update: str, block_size: in
         rule = "gsl" if smooth else "gsl-q"
     if update == "auto":
         update = "message-passing" if named in ("greedy-forest", "forest-partition") else "hessian"
-        if update == "message-passing" and not smooth and not _bounded(problem):
+        if update == "message-passing" and not smooth and not has_bounds(problem):
             update = "lipschitz"
     if rule in SMOOTH_RULES and not smooth:
         raise InvalidProblemError(
@@ -95,9 +95,9 @@ def plan(problem: Composite, blocks: Any, rule: str, update: str, block_size: in
                 "update='message-passing' needs blocks that are forests: 'forest-partition', 'greedy-forest' or "
                 f"'red-black'; got blocks={named!r}"
             )
-        if not (smooth or _bounded(problem)):
+        if not (smooth or has_bounds(problem)):
             raise InvalidProblemError("update='message-passing' takes bounds only (Box, NonNegative) besides the quadratic")
-    if update == "two-metric" and not _bounded(problem):
+    if update == "two-metric" and not has_bounds(problem):
         raise InvalidProblemError(
             "update='two-metric' is a projected Newton step and needs bounds (Box or NonNegative); use 'hessian' or 'newton'"
         )
@@ -109,7 +109,7 @@ def plan(problem: Composite, blocks: Any, rule: str, update: str, block_size: in
     return Plan(named, _blocks(problem, named, blocks, size), rule, update, size)
 
 
-def _bounded(problem: Composite) -> bool:
+def has_bounds(problem: Composite) -> bool:
     """Whether the objective is smooth between bounds, and there are bounds."""
     term = problem.term
     if not isinstance(term, SeparableTerm):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Any
 
@@ -80,9 +79,9 @@ class Quadratic(Loss):
         if np.any(diagonal < 0):
             j = int(np.argmin(diagonal))
             raise InvalidProblemError(f"Q must be positive semidefinite; Q[{j}, {j}] is {float(diagonal[j])!r}")
-        if self.dominance < 0 and self.curvature < 0:
+        if self.dominance < 0 and self.size <= DENSE_CHECK:
             slack = 64 * UNIT * self.size * max(float(np.max(self.row_sums)), 0.0)
-            if -math.inf < self.curvature < -2 * slack:
+            if self.curvature < -2 * slack:
                 raise InvalidProblemError(
                     f"Q must be positive semidefinite; its least eigenvalue is about {self.curvature + slack:.6g}"
                 )
@@ -121,14 +120,14 @@ class Quadratic(Loss):
 
     @cached_property
     def curvature(self) -> float:
-        """A proved lower bound on the least eigenvalue: Gershgorin's, or of a full eigensolver; -inf where too large."""
+        """A proved lower bound on the least eigenvalue: Gershgorin's, or for small matrices a full eigensolver's."""
         best = self.dominance
         if best < 0 and self.size <= DENSE_CHECK:
             full = to_host(self.dense) if self.sparse is None else self.sparse.toarray()
             least = float(scipy.linalg.eigvalsh(full, subset_by_index=(0, 0), check_finite=False)[0])
             # Tridiagonalisation is backward stable: 10 n UNIT |Q|_2, and |Q|_2 is below the largest row sum.
             best = max(best, least - 64 * UNIT * self.size * float(np.max(self.row_sums)))
-        return best if best >= 0 or self.size <= DENSE_CHECK else -np.inf
+        return best
 
     def image(self, x: FloatArray) -> Array:
         """Q x."""

@@ -11,6 +11,7 @@ from solvers._core.arrays import Array, FloatArray
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.result import Status
+from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._result import BCDResult
@@ -82,8 +83,10 @@ class Run:
         """w > 0 that proves a quadratic positive definite, computed once and only where it is needed."""
         if not self._weights_known:
             self._weights_known = True
-            loss = self.problem.loss
-            if isinstance(loss, Quadratic) and loss.sparse is not None and not loss.curvature > 0:
+            loss, term = self.problem.loss, self.problem.term
+            # Finite bounds on every coordinate already bound what a plane may miss.
+            boxed = isinstance(term, SeparableTerm) and bool(np.all(np.isfinite(term.lower) & np.isfinite(term.upper)))
+            if isinstance(loss, Quadratic) and loss.sparse is not None and not boxed and not loss.curvature > 0:
                 self.weights = comparison_weights(loss)
         return self.weights
 
