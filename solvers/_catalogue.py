@@ -88,11 +88,27 @@ ENTRIES: tuple[Entry, ...] = (
         model="solvers.bcd._models:minimize_bcd_model",
         warm_up="solvers.bcd._warm_up:minimize_bcd",
     ),
+    Entry(
+        name="label_propagation",
+        family="bcd",
+        sense="min",
+        summary="smoothest extension of labels over a weighted graph, by message passing",
+        guarantee="bound <= energy of every extension",
+        methods=("auto",),
+        backends=("numba",),
+        omits=(),
+        reference="Zhu, Ghahramani and Lafferty, Semi-supervised learning using Gaussian fields, ICML 2003",
+        verifier="solvers.bcd._verify:verify_label_propagation",
+        model="solvers.bcd._models:label_propagation_model",
+        warm_up="solvers.bcd._warm_up:label_propagation",
+    ),
 )
 
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
 EXPORTS: dict[str, str] = {
     "BCDResult": "solvers.bcd",
+    "PropagationResult": "solvers.bcd",
+    "label_propagation": "solvers.bcd",
     "minimize_bcd": "solvers.bcd",
     "ClusteringResult": "clustering",
     "certify_kmeans": "clustering",

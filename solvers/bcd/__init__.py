@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from solvers.bcd._forest import ForestFactor, NotAForestError, solve_forest
+from solvers.bcd._label_propagation import PropagationCertificate, PropagationResult, label_propagation
 from solvers.bcd._loss import LinearLoss, Loss
 from solvers.bcd._losses import Huber, LeastSquares, Logistic, Softmax
 from solvers.bcd._minimize_bcd import minimize_bcd
@@ -27,8 +28,11 @@ __all__ = [
     "NotAForestError",
     "Penalty",
     "PointCertificate",
+    "PropagationCertificate",
+    "PropagationResult",
     "Quadratic",
     "Softmax",
+    "label_propagation",
     "minimize_bcd",
     "solve_forest",
 ]

@@ -11,6 +11,7 @@ A :class:`GraphSolver` improves one point in steps, so that the caller can certi
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -94,6 +95,10 @@ class SchurSystem:
         self._own = _arrays(lower[:, self.second.order])
         self._state: tuple[FloatArray, FloatArray, FloatArray, float] | None = None
 
+    def sibling(self) -> SchurSystem:
+        """The same factors with a state of its own."""
+        return copy.copy(self)
+
     def begin(self, x: FloatArray, c: FloatArray) -> None:
         """Start (or restart) the iteration at x."""
         self._c = c
@@ -159,9 +164,19 @@ class GraphSolver:
         if np.any(term.l2):
             self.graph = scipy.sparse.csr_array(self.graph + scipy.sparse.diags_array(term.l2, format="csr"))
         self.diagonal = self.graph.diagonal()
+        self._l2 = term.l2
         self._system: SchurSystem | None = None
+        self._factors: SchurSystem | None = None
+        self._begun = False
         self._omega = 1.0
         self._held: np.ndarray | None = None
+
+    def share(self, other: GraphSolver) -> None:
+        """Use the factors of a solver with the same Q."""
+        if self.free and other.free and not np.any(self._l2) and not np.any(other._l2):
+            if other._system is None:
+                other._system = SchurSystem(other.graph)
+            self._factors = other._system
 
     def step(self, x: FloatArray) -> FloatArray | None:
         """A better point; None where the matrix turns out not to be definite."""
@@ -169,9 +184,11 @@ class GraphSolver:
 
     def _free_step(self, x: FloatArray) -> FloatArray | None:
         if self._system is None:
-            self._system = SchurSystem(self.graph)
-            if not self._system.sound:
-                return None
+            self._system = SchurSystem(self.graph) if self._factors is None else self._factors.sibling()
+        if not self._system.sound:
+            return None
+        if not self._begun:
+            self._begun = True
             self._system.begin(x, self.c)
         return self._system.step(ITERATIONS)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse
 
 from solvers._core.arrays import to_host
 from solvers._core.errors import InvalidProblemError
+from solvers.bcd._label_propagation import label_problem
 from solvers.bcd._loss import LinearLoss, Loss
 from solvers.bcd._losses import Huber, LeastSquares, Logistic, Softmax
 from solvers.bcd._penalties import GroupTerm, SeparableTerm, Term
@@ -17,7 +19,7 @@ from solvers.bcd._quadratic import Quadratic
 if TYPE_CHECKING:
     import cvxpy
 
-__all__ = ["minimize_bcd_model"]
+__all__ = ["label_propagation_model", "minimize_bcd_model"]
 
 
 def minimize_bcd_model(loss: Any, penalty: Any = None, **_: Any) -> cvxpy.Problem:
@@ -28,6 +30,26 @@ def minimize_bcd_model(loss: Any, penalty: Any = None, **_: Any) -> cvxpy.Proble
     x = cvxpy.Variable(problem.loss.size, name="x")
     value, constraints = _penalty(problem.term, x)
     return cvxpy.Problem(cvxpy.Minimize(_loss(problem.loss, x) + value), constraints)
+
+
+def label_propagation_model(graph: Any, labels: Any, *, bounds: Any = None) -> cvxpy.Problem:
+    """min sum over edges w_ij |x_i - x_j|^2 / 2 with the labels fixed."""
+    import cvxpy
+
+    problem = label_problem(graph, labels, bounds=bounds)
+    upper = scipy.sparse.triu(problem.weights, k=1).tocoo()
+    x = cvxpy.Variable(problem.values.shape, name="x")
+    known = np.flatnonzero(~np.isnan(problem.values[:, 0]))
+    constraints = [x[known] == problem.values[known]]
+    if bounds is not None:
+        constraints += [
+            sign * x[problem.unknown] >= sign * side
+            for side, sign in ((bounds[0], 1.0), (bounds[1], -1.0))
+            if np.isfinite(side) and len(problem.unknown)
+        ]
+    difference = x[upper.row] - x[upper.col]
+    energy = 0.5 * cvxpy.sum_squares(cvxpy.multiply(np.sqrt(upper.data)[:, None], difference))
+    return cvxpy.Problem(cvxpy.Minimize(energy), constraints)
 
 
 def _loss(loss: Loss, x: Any) -> Any:

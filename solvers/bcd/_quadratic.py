@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -58,6 +59,12 @@ class Quadratic(Loss):
         self.device = None if isinstance(self.c, np.ndarray) else self.c.device
         self.host_c: FloatArray = to_host(self.c)
         self._check()
+
+    def with_linear(self, c: FloatArray) -> Quadratic:
+        """The same Q with another c; Q is not checked again."""
+        other = copy.copy(self)
+        other.c = other.host_c = freeze(np.asarray(c, dtype=np.float64))
+        return other
 
     def _check(self) -> None:
         if self.sparse is not None:
