@@ -12,6 +12,7 @@ from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._result import BCDResult, DualCertificate, PointCertificate
 
 __all__ = [
+    "L1",
     "BCDResult",
     "Box",
     "DualCertificate",
@@ -19,7 +20,6 @@ __all__ = [
     "ForestFactor",
     "GroupL2",
     "Huber",
-    "L1",
     "LeastSquares",
     "LinearLoss",
     "Logistic",

@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -102,7 +103,11 @@ class LinearCertifier:
                 v = theta if self._root is None else self._root * theta
                 for _ in range(2):
                     v = v - basis @ (basis.T @ v)
-                theta = v if self._root is None else xp.where(self._root > 0, v / xp.where(self._root > 0, self._root, 1.0), 0.0 * v)
+                theta = (
+                    v
+                    if self._root is None
+                    else xp.where(self._root > 0, v / xp.where(self._root > 0, self._root, 1.0), 0.0 * v)
+                )
                 clipped = loss.project_dual(theta)
                 most, allowed = float(xp.max(xp.abs(theta))), float(xp.max(xp.abs(clipped)))
                 theta = theta * (allowed / most) if most > allowed > 0 else theta
@@ -120,7 +125,7 @@ class LinearCertifier:
             multiple = self._best_multiple(slopes) if self._cone else 1.0
             return slopes * multiple, multiple
         proposed = self.propose(slopes)
-        changed = loss.n_free > 0 or self._free_basis is not None and math.isfinite(loss.residual_radius(1.0))
+        changed = loss.n_free > 0 or (self._free_basis is not None and math.isfinite(loss.residual_radius(1.0)))
         return proposed, 0.0 if changed else 1.0
 
     @cached_property
@@ -250,7 +255,7 @@ class LinearCertifier:
         """r_j with |x_j| <= r_j |sqrt(w) A_0 x|; inf where the columns A_0 are dependent or too many."""
         if isinstance(self.term, SeparableTerm) and self._one_signed(free):
             # Non-negative columns and coordinates cannot cancel.
-            return 1.0 / np.maximum(self._lengths[free] * (1 - 1e-9), UNDERFLOW**0.5)
+            return np.asarray(1.0 / np.maximum(self._lengths[free] * (1 - 1e-9), UNDERFLOW**0.5))
         return np.full(len(free), self._inverse_least_singular(free))
 
     def _one_signed(self, free: IntArray) -> bool:
@@ -260,7 +265,8 @@ class LinearCertifier:
         matrix = self.loss.design.matrix
         if self.loss.device is not None:
             return bool(self.loss.xp.min(matrix) >= 0)
-        return bool((matrix.data if hasattr(matrix, "indptr") else matrix).min(initial=0.0) >= 0)
+        values: Any = matrix.data if hasattr(matrix, "indptr") else matrix
+        return bool(np.min(values, initial=0.0) >= 0)
 
     def _inverse_least_singular(self, free: IntArray) -> float:
         columns = self._free_columns(free)
@@ -311,7 +317,7 @@ class QuadraticCertifier:
 
     def evaluate(self, point: FloatArray, weights: FloatArray | None) -> LowerBound:
         """(2) at a point; -inf where nothing is proved."""
-        loss, term = self.loss, self.term
+        loss = self.loss
         image = to_host(loss.image(point))
         size = np.abs(point)
         most = loss.absolute_image(size) + np.abs(loss.host_c)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from solvers._core.arrays import Array, FloatArray, IntArray, as_float_array, freeze, kind_of, namespace_of, to_host
+from solvers._core.arrays import Array, FloatArray, IntArray, as_float_array, freeze, host_namespace, kind_of, namespace_of, to_host
 from solvers._core.errors import InvalidProblemError
 
 __all__ = ["DenseDesign", "Design", "SparseDesign", "design_matrix", "sparse_matrix"]
@@ -27,9 +28,13 @@ class DenseDesign:
 
     def __init__(self, matrix: Array) -> None:
         self.matrix = matrix
-        self.xp = namespace_of(matrix)
         self.device = None if isinstance(matrix, np.ndarray) else matrix.device
         self.n, self.p = (int(size) for size in matrix.shape)
+
+    @property
+    def xp(self) -> ModuleType:
+        """Array namespace of the data; not stored, so that problems pickle."""
+        return namespace_of(self.matrix)
 
     @property
     def kernel(self) -> Any:
@@ -45,7 +50,7 @@ class DenseDesign:
     def squared_norms(self) -> FloatArray:
         """Squared norms of the columns, on the host."""
         if self.device is None:
-            return np.einsum("ij,ij->j", self.matrix, self.matrix)
+            return np.asarray(np.einsum("ij,ij->j", self.matrix, self.matrix))
         return to_host(self.xp.sum(self.matrix * self.matrix, axis=0))
 
     @cached_property
@@ -114,8 +119,12 @@ class SparseDesign:
 
     def __init__(self, matrix: scipy.sparse.csc_array) -> None:
         self.matrix = matrix
-        self.xp = namespace_of(matrix.data)
         self.n, self.p = (int(size) for size in matrix.shape)
+
+    @property
+    def xp(self) -> ModuleType:
+        """Array namespace of the data; not stored, so that problems pickle."""
+        return host_namespace
 
     @cached_property
     def kernel(self) -> Any:

@@ -1,4 +1,4 @@
-r"""``method="graph"``: sparse quadratics x^T Q x / 2 - c^T x with bounds or without, message passing inside.
+r"""The graph engine: sparse quadratics x^T Q x / 2 - c^T x with bounds or without, message passing inside.
 
     a forest, no bounds     leaf elimination: exact in one pass
     no bounds               an induced forest is eliminated exactly and the Schur complement of the rest is solved by
@@ -256,7 +256,9 @@ def solve_on_graph(run: Run, x: FloatArray) -> None:
     while monitor.running():
         fresh = solver.step(x)
         if fresh is None:
-            monitor.finish(Status.STALLED, "Q is not positive definite on these coordinates; use method='paper' or add l2")
+            monitor.finish(
+                Status.STALLED, "Q is not positive definite on these coordinates; use method='paper' or add l2"
+            )
             break
         x = fresh
         residual = problem.kkt(x, problem.loss.image(x))

@@ -21,7 +21,7 @@ from solvers._core.random import RNG
 from solvers._core.result import Result, Status
 from solvers.bcd._design import sparse_matrix
 from solvers.bcd._graph import GraphSolver
-from solvers.bcd._penalties import Box, Penalty
+from solvers.bcd._penalties import Box, Penalty, SeparableTerm
 from solvers.bcd._problem import Composite, composite
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._result import PointCertificate
@@ -78,7 +78,12 @@ class LabelProblem:
     """
 
     def __init__(
-        self, weights: scipy.sparse.csr_array, values: FloatArray, bounds: tuple[Any, Any] | None, flat: bool, nodes: Any
+        self,
+        weights: scipy.sparse.csr_array,
+        values: FloatArray,
+        bounds: tuple[Any, Any] | None,
+        flat: bool,
+        nodes: Any,
     ) -> None:
         self.weights, self.values, self.flat, self.nodes = weights, values, flat, nodes
         known = ~np.isnan(values[:, 0])
@@ -90,7 +95,9 @@ class LabelProblem:
         laplacian = scipy.sparse.csr_array(scipy.sparse.diags_array(degree[self.unknown], format="csr") - inner)
         own = weights[labelled][:, labelled]
         y = values[labelled]
-        self.constant: FloatArray = 0.5 * (np.sum(degree[labelled, None] * y * y, axis=0) - np.sum(y * (own @ y), axis=0))
+        self.constant: FloatArray = 0.5 * (
+            np.sum(degree[labelled, None] * y * y, axis=0) - np.sum(y * (own @ y), axis=0)
+        )
         rounding = np.sum(degree[labelled, None] * y * y, axis=0)
         self.slack = float(np.sum(rounding)) * UNIT * 4 * (64 + float(np.max(np.diff(weights.indptr), initial=0)))
         penalty: Penalty | None = None if bounds is None else Box(*bounds)
@@ -248,7 +255,14 @@ def label_propagation(
 
     slack = 1e-10 * scale + 4 * problem.slack
     monitor = Monitor(
-        common, sense="min", scale=scale, max_iter=STEPS, fun_slack=slack, package=package, method="graph", backend="numba"
+        common,
+        sense="min",
+        scale=scale,
+        max_iter=STEPS,
+        fun_slack=slack,
+        package=package,
+        method="graph",
+        backend="numba",
     )
     _solve(problem, monitor, start)
     monitor.finish(Status.CONVERGED)
@@ -305,8 +319,8 @@ def _definiteness(problem: LabelProblem) -> FloatArray | None:
     column = problem.columns[0]
     loss, term = column.loss, column.term
     assert isinstance(loss, Quadratic)
-    lower, upper = getattr(term, "lower", None), getattr(term, "upper", None)
-    boxed = lower is not None and bool(np.all(np.isfinite(lower) & np.isfinite(upper)))
+    assert isinstance(term, SeparableTerm)
+    boxed = bool(np.all(np.isfinite(term.lower) & np.isfinite(term.upper)))
     return None if boxed or loss.curvature > 0 else comparison_weights(loss)
 
 
@@ -317,7 +331,9 @@ def label_problem(graph: Any, labels: Any, *, bounds: Any = None) -> LabelProble
         import networkx
 
         if graph.is_directed():
-            raise InvalidProblemError("graph must be undirected; got a directed networkx graph: use graph.to_undirected()")
+            raise InvalidProblemError(
+                "graph must be undirected; got a directed networkx graph: use graph.to_undirected()"
+            )
         nodes = list(graph)
         if not nodes:
             raise InvalidProblemError("graph must have nodes; got an empty graph")
@@ -327,7 +343,9 @@ def label_problem(graph: Any, labels: Any, *, bounds: Any = None) -> LabelProble
     else:
         weights = graph
     if not scipy.sparse.issparse(weights):
-        raise InvalidProblemError(f"graph must be a scipy.sparse matrix or a networkx graph; got {type(graph).__name__}")
+        raise InvalidProblemError(
+            f"graph must be a scipy.sparse matrix or a networkx graph; got {type(graph).__name__}"
+        )
     matrix = _symmetric(weights)
     values = _labels(labels, matrix.shape[0])
     limits = _limits(bounds)
@@ -364,7 +382,9 @@ def _labels(labels: Any, n: int) -> FloatArray:
     if kind_of(labels) != "numpy":
         raise BackendError("labels must be a NumPy array, a list or a mapping: graphs live on the host")
     ndim = 2 if np.ndim(labels) == 2 else 1
-    values = as_float_array(labels, "labels", ndim=ndim, finite=False, expected="(n,) or (n, C) labels, NaN = unlabelled")
+    values = as_float_array(
+        labels, "labels", ndim=ndim, finite=False, expected="(n,) or (n, C) labels, NaN = unlabelled"
+    )
     if values.shape[0] != n:
         raise InvalidProblemError(f"labels must have one row per node ({n}); got {values.shape[0]}")
     table = np.array(values if ndim == 2 else values[:, None])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,6 @@ class LinearLoss(Loss):
         self.plain = design_matrix(A)
         self.fit_intercept = bool(fit_intercept)
         self.design: Design = self.plain.with_ones() if fit_intercept else self.plain
-        self.xp = self.plain.xp
         self.device = self.plain.device
         self.weights: Array | None = None
         if sample_weight is not None:
@@ -126,6 +126,11 @@ class LinearLoss(Loss):
             if not 0 < total < math.inf:
                 raise InvalidProblemError("sample_weight must have a positive entry and a finite sum")
 
+    @property
+    def xp(self) -> ModuleType:
+        """Array namespace of the data; not stored, so that problems pickle."""
+        return self.plain.xp
+
     def _per_row(self, value: Any, name: str, expected: str) -> Array:
         """A vector with one entry per row of A, of the same array kind."""
         kinds = {"sparse": "numpy"}.get(self.kind, self.kind)
@@ -133,7 +138,9 @@ class LinearLoss(Loss):
             raise BackendError(f"{name} is a {kind_of(value)} array and A is {self.kind}; convert one explicitly")
         vector = as_float_array(value, name, ndim=1, expected=expected)
         if vector.shape[0] != self.plain.n:
-            raise InvalidProblemError(f"{name} must have one entry per row of A ({self.plain.n}); got {vector.shape[0]}")
+            raise InvalidProblemError(
+                f"{name} must have one entry per row of A ({self.plain.n}); got {vector.shape[0]}"
+            )
         return vector
 
     # -- scalar functions of the subclass ------------------------------------------------------------------------
@@ -249,12 +256,12 @@ class LinearLoss(Loss):
         return self.design.scaled_rows(self.xp.sqrt(self.weights)).squared_norms
 
     @cached_property
-    def lipschitz(self) -> FloatArray:  # type: ignore[override]
+    def lipschitz(self) -> FloatArray:
         """curvature_bound |a_j|^2."""
         return self.curvature_bound * self.column_norms
 
     @cached_property
-    def row_sums(self) -> FloatArray:  # type: ignore[override]
+    def row_sums(self) -> FloatArray:
         """curvature_bound sum_k |a_j^T W a_k|."""
         return self.curvature_bound * self._gram_row_sums()
 
@@ -266,5 +273,3 @@ class LinearLoss(Loss):
             for start in range(0, p, BAND)
         ]
         return np.concatenate(bands)
-
-

@@ -89,9 +89,7 @@ class Huber(LinearLoss):
         Where squares turn into absolute values; positive, in the unit of b.
     """
 
-    def __init__(
-        self, A: Any, b: Any, delta: float, *, sample_weight: Any = None, fit_intercept: bool = False
-    ) -> None:
+    def __init__(self, A: Any, b: Any, delta: float, *, sample_weight: Any = None, fit_intercept: bool = False) -> None:
         super().__init__(A, sample_weight, fit_intercept)
         self.b = self._per_row(b, "b", "(n,) targets")
         self.delta = check_number("delta", delta, low=0.0, strict=True)
@@ -303,15 +301,15 @@ class Softmax(LinearLoss):
         distinct, inverse = np.unique(rows, return_inverse=True)
         gram = self.design.gram(distinct, self.weights)[np.ix_(inverse, inverse)]
         same = (outputs[:, None] == outputs[None, :]).astype(np.float64)
-        return 0.5 * (same - 1.0 / self.n_outputs) * gram
+        return np.asarray(0.5 * (same - 1.0 / self.n_outputs) * gram)
 
     @cached_property
-    def lipschitz(self) -> FloatArray:  # type: ignore[override]
+    def lipschitz(self) -> FloatArray:
         """(1 - 1/K)/2 |a_j|^2 of each coordinate."""
         return np.repeat(0.5 * (1.0 - 1.0 / self.n_outputs) * self.column_norms, self.n_outputs)
 
     @cached_property
-    def row_sums(self) -> FloatArray:  # type: ignore[override]
+    def row_sums(self) -> FloatArray:
         """(1 - 1/K) sum_j' |a_j^T W a_j'|: the K entries of a row of (I - 11^T/K)/2 sum to that in modulus."""
         return np.repeat((1.0 - 1.0 / self.n_outputs) * self._gram_row_sums(), self.n_outputs)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from solvers._catalogue import entry_named
 from solvers._core.arrays import FloatArray, as_float_array
+from solvers._core.backend import BACKENDS
 from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_common, check_integer
 from solvers._core.random import RNG
@@ -77,10 +78,11 @@ def minimize_bcd(
         How it moves: "lipschitz", "line-search", "hessian", "newton", "exact", "two-metric", "message-passing".
     block_size : int, optional
         Coordinates per block, 10 by default; graph blocks ignore it.
-    method : {"auto", "paper", "working-set", "graph"}
-        ``"paper"`` runs exactly the partition, rule and update named; ``"working-set"`` is for linear models with separable
-        penalties; ``"graph"`` for sparse quadratics, with bounds or without a penalty. ``"auto"`` takes ``"paper"`` where any of
-        the three (or ``block_size``) is named or the other two do not apply.
+    method : {"auto", "paper"}
+        ``"paper"`` runs exactly the partition, rule and update named. ``"auto"`` does so where one of them (or ``block_size``)
+        is named; otherwise linear models with separable penalties are solved on working sets, sparse quadratics (with bounds
+        or without a penalty) by the graph engine, and the rest by the paper's rules with large Newton blocks. The result's
+        ``method`` says which ran: "paper", "working-set" or "graph".
     x0 : BCDResult or array of x's shape, optional
         Where to start; zero (clipped) by default.
     tol : float
@@ -98,7 +100,8 @@ def minimize_bcd(
     verbose : {0, 1, 2}
         Silent; a summary line; a table row per checkpoint (standard error).
     backend : {"auto", "numba", "array", "cupy"}
-        ``"auto"``: where the loss's data live. Arrays that are not NumPy's are for ``"working-set"`` only.
+        ``"auto"``: where the loss's data live. Other arrays than NumPy's are for linear models with
+        separable penalties only: products, Gram matrices and dual points stay on their device, coordinates on the host.
     options : mapping, optional
         "paper": ``check_every`` (10), ``approximation`` ("iht" or "greedy-addition", of "gsq" with variable blocks).
 
@@ -119,7 +122,9 @@ def minimize_bcd(
     Where unpenalised directions leave no proved bound (``Quadratic`` that is not positive definite, logistic coordinates
     with zero weight other than the intercept) it is 0 or -inf, and the run ends by its own test.
 
-    *Algorithm.* See :mod:`solvers.bcd._paper`, :mod:`solvers.bcd._working_set` and :mod:`solvers.bcd._graph`.
+    *Algorithm.* Working sets are chosen by the GSL-q score, solved by proximal Newton steps (descent on the Gram matrix or on
+    columns, Anderson extrapolation, a Cholesky finish once signs are stable). The graph engine eliminates a forest exactly
+    and iterates on the Schur complement; bounds are found by projected over-relaxation.
 
     *Complexity.* "paper": a full gradient and one block solve per iteration, O(n p + n b^2 + b^3) for dense data.
 
@@ -154,8 +159,11 @@ def minimize_bcd(
     problem = composite(loss, penalty)
     if block_size is not None:
         block_size = check_integer("block_size", block_size, low=1)
-    named = method == "paper" or not (isinstance(blocks, str) and blocks == rule == update == "auto" and block_size is None)
-    engine = _engine(problem, method, named)
+    named = method == "paper" or not (
+        isinstance(blocks, str) and blocks == rule == update == "auto" and block_size is None
+    )
+    engine = _engine(problem, named)
+    where = _backend(problem, backend, engine)
     x = first_point(problem, x0)
     if engine == "paper":
         settings = common.settings(PaperSettings)
@@ -164,12 +172,12 @@ def minimize_bcd(
         if not named:
             update, block_size = "newton", AUTO_BLOCK
         chosen = plan(problem, blocks, rule, update, block_size)
-        run = Run(problem, common, method="paper", max_iter=PAPER_ITERATIONS, backend="numba")
+        run = Run(problem, common, method="paper", max_iter=PAPER_ITERATIONS, backend=where)
         run.open(x)
         descend(run, chosen, settings, x)
         return finished(run)
     common.settings(NoSettings)
-    run = Run(problem, common, method=engine, max_iter=OUTER_ITERATIONS, backend="numba")
+    run = Run(problem, common, method=engine, max_iter=OUTER_ITERATIONS, backend=where)
     if engine == "graph":
         solve_on_graph(run, x)
     else:
@@ -177,28 +185,29 @@ def minimize_bcd(
     return finished(run)
 
 
-def _engine(problem: Composite, method: str, named: bool) -> str:
-    """Which engine runs; refuses one that does not apply."""
+def _engine(problem: Composite, named: bool) -> str:
+    """Which engine runs."""
     loss, term = problem.loss, problem.term
-    sparse = isinstance(loss, LinearLoss) and loss.n_outputs == 1 and isinstance(term, SeparableTerm)
-    if named and method not in ("auto", "paper"):
-        raise InvalidProblemError(f"blocks, rule, update and block_size belong to method='paper'; got method={method!r}")
-    if method == "working-set" and not sparse:
-        raise InvalidProblemError(
-            "method='working-set' takes linear models of one output with a separable penalty; got "
-            f"{type(loss).__name__} with {type(term).__name__}: use method='paper'"
-        )
-    graph = isinstance(loss, Quadratic) and loss.sparse is not None and (is_free(term) or has_bounds(problem))
-    if method == "graph" and not graph:
-        raise InvalidProblemError(
-            "method='graph' takes a sparse Quadratic with bounds (Box, NonNegative) or no penalty; got "
-            f"{type(loss).__name__} with {type(term).__name__}: use method='paper'"
-        )
-    if named:
+    if named or not isinstance(term, SeparableTerm):
         return "paper"
-    if method != "auto":
-        return method
-    return "working-set" if sparse else "graph" if graph else "paper"
+    if isinstance(loss, LinearLoss) and loss.n_outputs == 1:
+        return "working-set"
+    sparse = isinstance(loss, Quadratic) and loss.sparse is not None
+    return "graph" if sparse and (is_free(term) or has_bounds(problem)) else "paper"
+
+
+def _backend(problem: Composite, requested: str, engine: str) -> str:
+    """The backend of the loss's data; refuses any other, and engines that sweep coordinates off the host."""
+    check_choice("backend", requested, BACKENDS)
+    kind = getattr(problem.loss, "kind", "numpy")
+    name = {"cupy": "cupy", "array-api": "array"}.get(kind, "numba")
+    if requested not in ("auto", name) and not (requested == "array" and name == "cupy"):
+        raise BackendError(f"backend={requested!r} does not take a loss of {kind} arrays, which runs on {name!r}")
+    if name != "numba" and engine != "working-set":
+        raise BackendError(
+            f"this problem runs on the host only ({engine} engine); build the loss from NumPy arrays, e.g. with .get()"
+        )
+    return name
 
 
 def finished(run: Run) -> BCDResult:
@@ -216,7 +225,7 @@ def first_point(problem: Composite, x0: Any) -> FloatArray:
         return term.start()
     tail: Any = np.zeros(loss.n_free)
     if isinstance(x0, Result):
-        value = getattr(x0, "x", None)
+        value: Any = getattr(x0, "x", None)
         if value is None or np.shape(value) != loss.shape:
             raise InvalidProblemError(f"x0 must be a result with x of shape {loss.shape}; got {np.shape(value)}")
         if loss.n_free:

@@ -83,7 +83,9 @@ def _penalty(term: Term, x: Any) -> tuple[Any, list[Any]]:
         return sum(norms), []
     if not isinstance(term, SeparableTerm):
         raise InvalidProblemError(f"no reference model is known for {type(term).__name__}")
-    value = cvxpy.sum(cvxpy.multiply(term.lam, cvxpy.abs(x))) + 0.5 * cvxpy.sum(cvxpy.multiply(term.l2, cvxpy.square(x)))
+    value = cvxpy.sum(cvxpy.multiply(term.lam, cvxpy.abs(x))) + 0.5 * cvxpy.sum(
+        cvxpy.multiply(term.l2, cvxpy.square(x))
+    )
     constraints = []
     for ends, sign in ((term.lower, 1.0), (term.upper, -1.0)):
         held = np.flatnonzero(np.isfinite(ends))

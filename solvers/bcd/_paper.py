@@ -88,7 +88,9 @@ def plan(problem: Composite, blocks: Any, rule: str, update: str, block_size: in
             f"rule={rule!r} is a rule for penalised problems; without a penalty use one of {', '.join(SMOOTH_RULES)}"
         )
     if named in ("red-black", "forest-partition", "greedy-forest") and not graph:
-        raise InvalidProblemError(f"blocks={named!r} needs the graph of a Quadratic loss; got {type(problem.loss).__name__}")
+        raise InvalidProblemError(
+            f"blocks={named!r} needs the graph of a Quadratic loss; got {type(problem.loss).__name__}"
+        )
     if update == "message-passing":
         if named not in ("forest-partition", "greedy-forest", "red-black"):
             raise InvalidProblemError(
@@ -96,13 +98,17 @@ def plan(problem: Composite, blocks: Any, rule: str, update: str, block_size: in
                 f"'red-black'; got blocks={named!r}"
             )
         if not (smooth or has_bounds(problem)):
-            raise InvalidProblemError("update='message-passing' takes bounds only (Box, NonNegative) besides the quadratic")
+            raise InvalidProblemError(
+                "update='message-passing' takes bounds only (Box, NonNegative) besides the quadratic"
+            )
     if update == "two-metric" and not has_bounds(problem):
         raise InvalidProblemError(
             "update='two-metric' is a projected Newton step and needs bounds (Box or NonNegative); use 'hessian' or 'newton'"
         )
     if named == "greedy-forest" and rule in (*BLIND_RULES[1:], "gsq"):
-        raise InvalidProblemError(f"blocks='greedy-forest' grows from scores and has no order; rule={rule!r} gives none")
+        raise InvalidProblemError(
+            f"blocks='greedy-forest' grows from scores and has no order; rule={rule!r} gives none"
+        )
     if named == "variable" and rule == "cyclic":
         raise InvalidProblemError("rule='cyclic' needs a fixed partition; got blocks='variable'")
     size = min(DEFAULT_BLOCK if block_size is None else block_size, problem.loss.size)
@@ -127,7 +133,11 @@ def _blocks(problem: Composite, named: str, blocks: Any, size: int) -> list[IntA
         return explicit_blocks(blocks, loss.size, pieces)
     if named in ("red-black", "forest-partition"):
         assert isinstance(loss, Quadratic)
-        return red_black(loss.graph, loss.lipschitz) if named == "red-black" else forest_partition(loss.graph, loss.lipschitz)
+        return (
+            red_black(loss.graph, loss.lipschitz)
+            if named == "red-black"
+            else forest_partition(loss.graph, loss.lipschitz)
+        )
     return fixed_blocks(named, loss.lipschitz, size, pieces)
 
 

@@ -36,7 +36,7 @@ def fixed_blocks(name: str, lipschitz: FloatArray, size: int, pieces: Sequence[I
     blocks: list[IntArray] = []
     current: list[IntArray] = []
     held = 0
-    for k in order:
+    for k in map(int, order):
         current.append(pieces[k])
         held += len(pieces[k])
         if held >= size:
@@ -56,7 +56,9 @@ def explicit_blocks(value: Any, size: int, pieces: Sequence[IntArray]) -> list[I
         if index.ndim != 1 or len(index) == 0 or index.dtype.kind not in "iu":
             raise InvalidProblemError(f"blocks[{k}] must be a non-empty array of integers; got {block!r}")
         if int(index.min()) < 0 or int(index.max()) >= size:
-            raise InvalidProblemError(f"blocks[{k}] must index {size} coordinates; got {int(index.min())} to {int(index.max())}")
+            raise InvalidProblemError(
+                f"blocks[{k}] must index {size} coordinates; got {int(index.min())} to {int(index.max())}"
+            )
         if np.any(seen[index] >= 0) or len(np.unique(index)) < len(index):
             raise InvalidProblemError(f"blocks must be disjoint; blocks[{k}] repeats a coordinate")
         seen[index] = k
@@ -65,7 +67,9 @@ def explicit_blocks(value: Any, size: int, pieces: Sequence[IntArray]) -> list[I
         raise InvalidProblemError(f"blocks must cover every coordinate; {int(np.argmax(seen < 0))} is in none")
     for piece in pieces:
         if len(np.unique(seen[piece])) > 1:
-            raise InvalidProblemError(f"blocks must not split a group of the penalty; coordinate {int(piece[0])}'s is split")
+            raise InvalidProblemError(
+                f"blocks must not split a group of the penalty; coordinate {int(piece[0])}'s is split"
+            )
     return blocks
 
 

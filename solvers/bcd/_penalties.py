@@ -23,12 +23,12 @@ from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.linalg import UNIT
 
 __all__ = [
+    "L1",
     "Box",
     "Conjugate",
     "ElasticNet",
     "GroupL2",
     "GroupTerm",
-    "L1",
     "NonNegative",
     "Penalty",
     "SeparableTerm",
@@ -123,7 +123,9 @@ class SeparableTerm(Term):
     @property
     def smooth(self) -> bool:
         """Whether the term vanishes."""
-        return not (np.any(self.lam) or np.any(self.l2) or np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
+        return not (
+            np.any(self.lam) or np.any(self.l2) or np.isfinite(self.lower).any() or np.isfinite(self.upper).any()
+        )
 
     def value(self, x: FloatArray) -> float:
         """Sum of the coordinates' values."""
@@ -432,7 +434,9 @@ class GroupL2(Penalty):
         group = np.full(size + n_free, -1, dtype=np.int64)
         if self.labels is not None:
             if len(self.labels) != size:
-                raise InvalidProblemError(f"groups must have one number per coordinate ({size}); got {len(self.labels)}")
+                raise InvalidProblemError(
+                    f"groups must have one number per coordinate ({size}); got {len(self.labels)}"
+                )
             group[:size] = self.labels
             members = tuple(np.flatnonzero(group == k) for k in range(int(np.max(group)) + 1))
         else:

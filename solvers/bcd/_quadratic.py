@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,14 @@ class Quadratic(Loss):
         if shape[0] != shape[1] or self.c.shape[0] != shape[0]:
             raise InvalidProblemError(f"Q must be (n, n) and c (n,); got {tuple(shape)} and {tuple(self.c.shape)}")
         self.shape = (int(shape[0]),)
-        self.xp = namespace_of(self.c)
         self.device = None if isinstance(self.c, np.ndarray) else self.c.device
         self.host_c: FloatArray = to_host(self.c)
         self._check()
+
+    @property
+    def xp(self) -> ModuleType:
+        """Array namespace of the data; not stored, so that problems pickle."""
+        return namespace_of(self.c)
 
     def with_linear(self, c: FloatArray) -> Quadratic:
         """The same Q with another c; Q is not checked again."""
@@ -99,17 +104,19 @@ class Quadratic(Loss):
         return self.dense if self.sparse is None else self.sparse
 
     @cached_property
-    def lipschitz(self) -> FloatArray:  # type: ignore[override]
+    def lipschitz(self) -> FloatArray:
         """The diagonal of Q."""
         if self.sparse is not None:
             return np.asarray(self.sparse.diagonal())
         return np.array(np.diagonal(to_host(self.dense)))
 
     @cached_property
-    def row_sums(self) -> FloatArray:  # type: ignore[override]
+    def row_sums(self) -> FloatArray:
         """Sums of the absolute values of the rows."""
         if self.sparse is not None:
-            return np.bincount(self.sparse.indices, weights=np.abs(self.sparse.data), minlength=self.size)
+            return np.asarray(
+                np.bincount(self.sparse.indices, weights=np.abs(self.sparse.data), minlength=self.size), np.float64
+            )
         return np.asarray(np.sum(np.abs(to_host(self.dense)), axis=1))
 
     @cached_property
@@ -188,7 +195,9 @@ class Quadratic(Loss):
         """Q as CSR: its off-diagonal pattern is the graph of the coordinates."""
         if self.sparse is not None:
             # Q is symmetric: its CSC arrays are its CSR arrays.
-            return scipy.sparse.csr_array((self.sparse.data, self.sparse.indices, self.sparse.indptr), shape=self.sparse.shape)
+            return scipy.sparse.csr_array(
+                (self.sparse.data, self.sparse.indices, self.sparse.indptr), shape=self.sparse.shape
+            )
         graph = scipy.sparse.csr_array(self.dense)
         freeze(graph.data)
         return graph

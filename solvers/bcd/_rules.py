@@ -129,5 +129,3 @@ def solve_psd(matrix: FloatArray, rhs: FloatArray) -> FloatArray:
         values, vectors = scipy.linalg.eigh(matrix, check_finite=False)
         keep = values > 1e-12 * max(float(values[-1]), 0.0)
         return np.asarray(vectors[:, keep] @ ((vectors[:, keep].T @ rhs) / values[keep]))
-
-

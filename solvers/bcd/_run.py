@@ -128,7 +128,7 @@ def _positive_solution(matrix: scipy.sparse.csr_array, diagonal: FloatArray) -> 
     r = np.ones(len(diagonal))
     y = r / diagonal
     p, rho = y.copy(), float(r @ y)
-    for k in range(4 * len(diagonal) + 20):
+    for _ in range(4 * len(diagonal) + 20):
         image = matrix @ p
         curvature = float(p @ image)
         if not curvature > 0:

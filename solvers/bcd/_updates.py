@@ -1,15 +1,15 @@
 r"""How a chosen block moves, and the decrease each update guarantees.
 
-    lipschitz        prox step with L_b                               F falls by >= -V_b (no penalty: |g_b|^2 / (2 L_b))
-    line-search      the same with an L found by doubling             the same with that L
-    hessian          minimises the model with H_b                     >= its model decrease (>= g_b^T H_b^{-1} g_b / 2)
-    newton           minimises the model with the block's Hessian,    Armijo
-                     then backtracks
-    exact            minimises over the block                         the most any step on b can
-    two-metric       bounds: Newton on free coordinates, scaled       Armijo along the projected arc
-                     gradient on those held at a bound
-    message-passing  exact on a forest block of a quadratic, in       exact (with bounds: Armijo)
-                     linear time
+lipschitz        prox step with L_b                               F falls by >= -V_b (no penalty: |g_b|^2 / (2 L_b))
+line-search      the same with an L found by doubling             the same with that L
+hessian          minimises the model with H_b                     >= its model decrease (>= g_b^T H_b^{-1} g_b / 2)
+newton           minimises the model with the block's Hessian,    Armijo
+                 then backtracks
+exact            minimises over the block                         the most any step on b can
+two-metric       bounds: Newton on free coordinates, scaled       Armijo along the projected arc
+                 gradient on those held at a bound
+message-passing  exact on a forest block of a quadratic, in       exact (with bounds: Armijo)
+                 linear time
 """
 
 from __future__ import annotations

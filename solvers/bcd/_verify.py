@@ -35,7 +35,7 @@ def verify_minimize_bcd(
     intercept = np.atleast_1d(np.asarray(result.intercept, dtype=np.float64))
     if x.shape != loss.shape or x.dtype.kind != "f" or not np.isfinite(x).all():
         return _refused(f"x must be finite, of shape {loss.shape}")
-    if loss.n_free and intercept.shape != (loss.n_free,) or not np.isfinite(intercept).all():
+    if (loss.n_free and intercept.shape != (loss.n_free,)) or not np.isfinite(intercept).all():
         return _refused("intercept has the wrong shape or is not finite")
     if not np.array_equal(np.asarray(result.support), np.flatnonzero(x)):
         return _refused("support is not that of x")

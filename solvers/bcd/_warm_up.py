@@ -28,7 +28,9 @@ def minimize_bcd() -> None:
 def label_propagation() -> None:
     """A cycle with one label, free and bounded."""
     ones = np.ones(4)
-    cycle = scipy.sparse.coo_array((np.tile(ones, 2), ([0, 1, 2, 3, 1, 2, 3, 0], [1, 2, 3, 0, 0, 1, 2, 3])), shape=(4, 4))
+    cycle = scipy.sparse.coo_array(
+        (np.tile(ones, 2), ([0, 1, 2, 3, 1, 2, 3, 0], [1, 2, 3, 0, 0, 1, 2, 3])), shape=(4, 4)
+    )
     labels = np.array([1.0, np.nan, np.nan, np.nan])
     run_label_propagation(cycle, labels)
     run_label_propagation(cycle, labels, bounds=(0.0, 0.5))

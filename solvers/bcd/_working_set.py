@@ -1,4 +1,4 @@
-r"""``method="working-set"``: sparse problems, most coordinates of which never move.
+r"""The working-set engine: sparse problems, most coordinates of which never move.
 
 Each outer iteration takes one full gradient, certifies, screens, and chooses a working set W: the coordinates away from zero
 (or from a bound) and the most promising others by the GSL-q score. On W it takes proximal Newton steps: the model
@@ -62,7 +62,7 @@ class _Parts:
 
     def moving(self, x: FloatArray) -> np.ndarray:
         """Coordinates at which phi is smooth."""
-        return (x > self.lower) & (x < self.upper) & ((x != 0.0) | (self.lam == 0.0))
+        return np.asarray((x > self.lower) & (x < self.upper) & ((x != 0.0) | (self.lam == 0.0)))
 
 
 @dataclass
@@ -105,13 +105,10 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
     z = loss.image(x)
     everyone = (term.lam, term.l2, term.lower, term.upper)
     size = GROWTH
+    g = run.certify_linear(x, z)
     while monitor.running():
-        g = run.certify_linear(x, z)
         largest = violations(x, g, loss.lipschitz, *everyone, score)
         residual = math.sqrt(largest)
-        monitor.checkpoint(residual)
-        if monitor.status is not None:
-            break
         if largest <= 1e-30 * problem.scale:
             monitor.finish(Status.CONVERGED)
             break
@@ -121,10 +118,12 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
         score[held] = np.inf
         working = _best(score, len(held) + size)
         z, moved = solver.solve(x, z, g, working, residual, run)
-        if not moved and monitor.stalled(1.0, 2):
-            monitor.finish(Status.STALLED)
         if monitor.nit % 10 == 0:
             z = loss.image(x)
+        g = run.certify_linear(x, z)
+        monitor.checkpoint(residual)
+        if not moved or monitor.stalled(monitor.gap if monitor.bound > 0 else residual, 10):
+            monitor.finish(Status.STALLED)
 
 
 def _best(score: FloatArray, count: int) -> IntArray:
@@ -182,7 +181,7 @@ class _Inner:
             moved = True
             x[working] = fresh if t == 1.0 else np.clip(start + t * d, parts.lower, parts.upper)
             z = z_new
-            if not cautious and -decrease <= 0.1 * residual * residual or run.monitor.out_of_time():
+            if (not cautious and -decrease <= 0.1 * residual * residual) or run.monitor.out_of_time():
                 break
         return z, moved
 
@@ -310,4 +309,3 @@ def _extrapolate(history: list[FloatArray], parts: _Parts) -> FloatArray | None:
     if total == 0.0 or not math.isfinite(total):
         return None
     return np.asarray(np.clip((c / total) @ points[1:], parts.lower, parts.upper))
-

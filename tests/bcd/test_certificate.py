@@ -84,14 +84,14 @@ def test_bound_never_exceeds_an_attained_objective(kind, penalty):
                         strict=True,
                     )
                 ]
-                x = minimize(lambda u: problem.objective(u, loss.image(u)), x, bounds=box, method="L-BFGS-B").x
+                x = minimize(lambda u, problem=problem: problem.objective(u, problem.loss.image(u)), x, bounds=box, method="L-BFGS-B").x
                 x = problem.term.project(x)
         assert max(bounds) <= min(values) * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-@pytest.mark.parametrize("penalty", ("l1", "elastic-net", "box", "non-negative", "groups"))
-@pytest.mark.parametrize("intercept", (False, True))
+@pytest.mark.parametrize("penalty", ["l1", "elastic-net", "box", "non-negative", "groups"])
+@pytest.mark.parametrize("intercept", [False, True])
 def test_solved_problems_match_the_convex_model(kind, penalty, intercept):
     """fun and bound bracket the minimum found by a conic solver."""
     rng = np.random.default_rng([LOSSES.index(kind), PENALTIES.index(penalty), intercept])
@@ -112,7 +112,7 @@ def laplacian(rng, n, extra=0.0):
     return np.diag(weights.sum(axis=1) + extra) - weights
 
 
-@pytest.mark.parametrize("scale", (1e-8, 1.0, 1e8))
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 def test_quadratic_bounds_hold_without_and_with_bounds(scale):
     """Definite by dominance, by comparison weights, by eigenvalues; boxed semidefinite ones."""
     from scipy.sparse import csr_array

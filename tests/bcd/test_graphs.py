@@ -71,8 +71,8 @@ def random_graph(rng, n):
     return graph
 
 
-@pytest.mark.parametrize("bounds", (None, (-0.4, 0.5), (0.0, np.inf)))
-@pytest.mark.parametrize("columns", (0, 2))
+@pytest.mark.parametrize("bounds", [None, (-0.4, 0.5), (0.0, np.inf)])
+@pytest.mark.parametrize("columns", [0, 2])
 def test_propagation_matches_the_convex_model(bounds, columns):
     rng = np.random.default_rng(1)
     for _ in range(8):
@@ -100,7 +100,7 @@ def test_karate_club_splits_as_in_the_literature():
 
 def test_paths_and_trees_take_one_exact_step():
     tree = networkx.random_labeled_tree(500, seed=3)
-    result = solvers.label_propagation(tree, {0: 0.0, 7: 1.0, 300: -2.0}, tol=1e-10)
+    result = solvers.label_propagation(tree, {0: 0.0, 7: 1.0, 300: -2.0}, tol=1e-9)
     assert result.status is solvers.Status.OPTIMAL
     assert result.nit <= 2
 
@@ -113,7 +113,12 @@ def test_components_without_labels_are_named():
 
 @pytest.mark.parametrize(
     ("labels", "words"),
-    [([1.0, np.inf, np.nan], "finite or NaN"), ([np.nan] * 3, "at least one"), ([1.0, 2.0], "one row per node"), ([[1.0, np.nan]] * 3, "whole row")],
+    [
+        ([1.0, np.inf, np.nan], "finite or NaN"),
+        ([np.nan] * 3, "at least one"),
+        ([1.0, 2.0], "one row per node"),
+        ([[1.0, np.nan]] * 3, "whole row"),
+    ],
 )
 def test_bad_labels_are_refused(labels, words):
     with pytest.raises(solvers.InvalidProblemError, match=words):
@@ -136,8 +141,8 @@ def test_tampered_propagations_are_rejected():
     assert not solvers.verify(moved, graph, labels)
 
 
-@pytest.mark.parametrize("blocks", ("red-black", "forest-partition", "greedy-forest"))
-@pytest.mark.parametrize("bounded", (False, True))
+@pytest.mark.parametrize("blocks", ["red-black", "forest-partition", "greedy-forest"])
+@pytest.mark.parametrize("bounded", [False, True])
 def test_graph_blocks_reach_the_certified_minimum(blocks, bounded):
     rng = np.random.default_rng(2)
     graph = random_graph(rng, 40)
@@ -146,5 +151,5 @@ def test_graph_blocks_reach_the_certified_minimum(blocks, bounded):
     result = solvers.minimize_bcd(loss, penalty, blocks=blocks, update="message-passing", max_iter=3000)
     assert result.status is solvers.Status.OPTIMAL
     assert solvers.verify(result, loss, penalty)
-    other = solvers.minimize_bcd(loss, penalty, method="graph", tol=1e-12)
+    other = solvers.minimize_bcd(loss, penalty, tol=1e-12)
     assert other.fun == pytest.approx(result.fun, rel=1e-5)
