@@ -40,6 +40,8 @@ ROUNDS = 60
 # Newton steps on one working set; each ends with a line search.
 NEWTON_STEPS = 8
 ANDERSON = 5
+# Relative rounding error of a sum of losses.
+ROUNDING = 1e-13
 
 
 @dataclass
@@ -59,6 +61,11 @@ class _Parts:
     def value(self, x: FloatArray) -> float:
         """phi, inside the bounds."""
         return float(np.sum(self.lam * np.abs(x)) + 0.5 * np.sum(self.l2 * x * x))
+
+    def change(self, x: FloatArray, fresh: FloatArray) -> float:
+        """phi(fresh) - phi(x), from differences: both values may be far larger."""
+        terms = self.lam * (np.abs(fresh) - np.abs(x)) + 0.5 * self.l2 * (fresh - x) * (fresh + x)
+        return float(np.sum(terms))
 
     def moving(self, x: FloatArray) -> np.ndarray:
         """Coordinates at which phi is smooth."""
@@ -170,7 +177,7 @@ class _Inner:
             if self.quadratic:
                 x[working] = fresh
                 return z + image, bool(np.any(d))
-            decrease = float(slope @ d) + parts.value(fresh) - parts.value(start)
+            decrease = float(slope @ d) + parts.change(start, fresh)
             t, z_new = self._search(z, image, start, d, parts, decrease) if decrease < 0.0 else (0.0, z)
             if t == 0.0 and cautious:
                 break
@@ -200,10 +207,12 @@ class _Inner:
             return float(loss.xp.sum(loss.weighted(loss.terms(scores)))) + parts.value(point)
 
         before = value(z, start)
+        # Predicted decreases below the rounding of the sum cannot be seen in it; there Newton's step is trusted.
+        noise = ROUNDING * abs(before)
         t = 1.0
         for _ in range(40):
             trial = z + t * image
-            if value(trial, start + t * d) <= before + 1e-4 * t * decrease + 1e-15 * abs(before):
+            if value(trial, start + t * d) <= before + 1e-4 * t * decrease + noise:
                 return t, trial
             t *= 0.5
         return 0.0, z
@@ -235,8 +244,8 @@ class _Inner:
                 trial = _extrapolate(history, parts)
                 if trial is not None:
                     image = loss.design.times_block(working, trial - start)
-                    here = float(g @ (x - start)) + 0.5 * float(np.sum(h * u * u)) + parts.value(x)
-                    there = float(g @ (trial - start)) + 0.5 * float(np.sum(h * image * image)) + parts.value(trial)
+                    here = float(g @ (x - start)) + 0.5 * float(np.sum(h * u * u)) + parts.change(start, x)
+                    there = float(g @ (trial - start)) + 0.5 * float(np.sum(h * image * image)) + parts.change(start, trial)
                     if there < here:
                         x, u = trial, np.ascontiguousarray(image)
                 history = [x.copy()]
@@ -289,7 +298,7 @@ def _newton_on_support(
         if np.any(trial < parts.lower) or np.any(trial > parts.upper):
             continue
         step = trial - x
-        change = float(slope @ step) + 0.5 * float(step @ (gram @ step)) + parts.value(trial) - parts.value(x)
+        change = float(slope @ step) + 0.5 * float(step @ (gram @ step)) + parts.change(x, trial)
         if change < value:
             best, value = trial, change
     return best
