@@ -134,7 +134,7 @@ EXPORTS: dict[str, str] = {
 }
 
 # Family -> module with the functions ``table()`` and ``figures(folder)`` of the demo.
-DEMOS: dict[str, str] = {"clustering": "clustering._demo"}
+DEMOS: dict[str, str] = {"clustering": "clustering._demo", "bcd": "solvers.bcd._demo"}
 
 
 def catalogue() -> tuple[Entry, ...]:
