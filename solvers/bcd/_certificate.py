@@ -24,6 +24,7 @@ used by the iterations except what they read from its answers.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -159,8 +160,8 @@ class LinearCertifier:
 
     # -- evaluating ----------------------------------------------------------------------------------------------
 
-    def evaluate(self, theta: Array, level: float, *, margin: float = 1.0) -> Evaluation:
-        """(1) for a dual point, given an attained objective F <= ``level``.
+    def evaluate(self, theta: Array, level: Callable[[], float], *, margin: float = 1.0) -> Evaluation:
+        """(1) for a dual point, given an attained objective F <= ``level()``, asked for only where radii are needed.
 
         Before a bound is published, a ``margin`` of 3 scales theta so far into the domain that a later recomputation of q,
         off by its error, does not have to scale again.
@@ -204,14 +205,15 @@ class LinearCertifier:
         drift = self._domain_error * math.sqrt(self.loss.total_weight)
         return 1.01 * self._lengths * (UNIT * (self._counts + 8) * length + drift) + UNDERFLOW
 
-    def _charge(self, excess: FloatArray, error: FloatArray, level: float) -> tuple[float, float]:
+    def _charge(self, excess: FloatArray, error: FloatArray, level: Callable[[], float]) -> tuple[float, float]:
         """The last sum of (1), and how much a recomputation of q may change it."""
         charged = excess > 0
         if not np.any(charged):
             return 0.0, 0.0
-        if not math.isfinite(level):
+        attained = level()
+        if not math.isfinite(attained):
             return math.inf, 0.0
-        radius = self.radius(level)[charged]
+        radius = self.radius(attained)[charged]
         charge = float(np.sum(excess[charged] * radius)) * (1 + 1e-12)
         return charge, 2.0 * float(np.sum(error[charged] * radius)) + 1e-9 * charge
 

@@ -143,8 +143,9 @@ class SparseDesign:
     @cached_property
     def squared_norms(self) -> FloatArray:
         """Squared norms of the columns."""
-        squares = self.matrix.data * self.matrix.data
-        return np.add.reduceat(np.append(squares, 0.0), self.matrix.indptr[:-1]) * (np.diff(self.matrix.indptr) > 0)
+        parts = (self.matrix.data * self.matrix.data, self.matrix.indices, self.matrix.indptr)
+        # The CSC arrays of A are the CSR arrays of its transpose.
+        return np.asarray(scipy.sparse.csr_array(parts, shape=(self.p, self.n)) @ np.ones(self.n))
 
     @cached_property
     def row_norms(self) -> FloatArray:

@@ -213,9 +213,11 @@ class LinearLoss(Loss):
         matrix = np.abs(self.matrix(x))
         lengths = matrix if matrix.ndim == 1 else np.max(matrix, axis=1)
         used = int(np.count_nonzero(lengths)) + 4
-        moves = 2 * used * UNIT * self.design.row_norms * float(np.linalg.norm(matrix))
-        heavy = np.ones(len(moves)) if self.weights is None else to_host(self.weights)
-        drift = float(np.sum((slopes + heavy * self.curvature_bound * moves) * moves))
+        drift = 0.0
+        if used > 4:
+            moves = 2 * used * UNIT * self.design.row_norms * float(np.linalg.norm(matrix))
+            heavy = np.ones(len(moves)) if self.weights is None else to_host(self.weights)
+            drift = float(np.sum((slopes + heavy * self.curvature_bound * moves) * moves))
         rows = 64 + (0 if self.device is None else self.design.n)
         return 2 * rows * UNIT * self.value(x, z) + 2 * drift
 

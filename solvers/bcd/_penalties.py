@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,17 @@ class SeparableTerm(Term):
             np.any(self.lam) or np.any(self.l2) or np.isfinite(self.lower).any() or np.isfinite(self.upper).any()
         )
 
+    @cached_property
+    def _allows_zero(self) -> bool:
+        return bool(np.all((self.lower <= 0.0) & (self.upper >= 0.0)))
+
+    @cached_property
+    def _open(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where a slope above lam (below -lam) leaves the domain of phi*; None if both hold everywhere."""
+        scalable = (self.l2 == 0) & (self.lam > 0)
+        up, down = np.isinf(self.upper) & scalable, np.isinf(self.lower) & scalable
+        return None if bool(np.all(up & down)) else (up, down)
+
     def value(self, x: FloatArray) -> float:
         """Sum of the coordinates' values."""
         if np.any(x < self.lower) or np.any(x > self.upper):
@@ -183,7 +195,9 @@ class SeparableTerm(Term):
         return np.where(flat, best, curved), np.abs(q - inside), size
 
     def conjugate(self, q: FloatArray, error: FloatArray) -> Conjugate:
-        """phi* is convex, so its maximum over an interval is at an end."""
+        """phi* is convex, so its maximum over an interval is at an end; it is 0 where |q| <= lam and 0 is allowed."""
+        if self._allows_zero and bool(np.all(np.abs(q) + error <= self.lam)):
+            return Conjugate(0.0, 0.0, np.zeros(len(q)))
         below, excess_below, size_below = self._one_conjugate(q - error)
         above, excess_above, size_above = self._one_conjugate(q + error)
         # Values and excesses are maximised separately, which only enlarges their sum.
@@ -192,9 +206,11 @@ class SeparableTerm(Term):
 
     def shrink(self, q: FloatArray, error: FloatArray) -> float:
         """min lam_j / |q_j| over coordinates with an open side."""
-        open_up = np.isinf(self.upper) & (self.l2 == 0) & (self.lam > 0)
-        open_down = np.isinf(self.lower) & (self.l2 == 0) & (self.lam > 0)
-        most = np.maximum(np.where(open_up, q + error, 0.0), np.where(open_down, error - q, 0.0))
+        if self._open is None:
+            most = np.abs(q) + error
+        else:
+            up, down = self._open
+            most = np.maximum(np.where(up, q + error, 0.0), np.where(down, error - q, 0.0))
         over = most > self.lam
         if not np.any(over):
             return 1.0

@@ -71,7 +71,7 @@ class Composite:
             return self._quadratic.evaluate(x, weights), PointCertificate(x.copy(), weights)
         if isinstance(self.loss, LinearLoss):
             proposed = self._linear.propose(self.loss.slopes(z) if theta is None else theta)
-            evaluation = self._linear.evaluate(proposed, self.level(x, z), margin=3.0)
+            evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z), margin=3.0)
             return evaluation.bound, DualCertificate(np.array(to_host(evaluation.theta)))
         return LowerBound(-math.inf, 0.0), None
 
@@ -83,7 +83,7 @@ class Composite:
         assert isinstance(self.loss, LinearLoss)
         slopes = self.loss.slopes(z)
         proposed, multiple = self._linear.propose_multiple(slopes)
-        evaluation = self._linear.evaluate(proposed, self.level(x, z), margin=3.0)
+        evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z), margin=3.0)
         certificate = DualCertificate(np.array(to_host(evaluation.theta)))
         factor = multiple * evaluation.scale
         gradient = self.loss.gradient(z) if factor == 0.0 else evaluation.q / -factor
@@ -106,7 +106,7 @@ class Composite:
                 theta = np.asarray(certificate.theta)
                 shape = (self.loss.design.n,) if self.loss.n_outputs == 1 else (self.loss.design.n, self.loss.n_outputs)
                 if theta.shape == shape and theta.dtype.kind == "f" and np.isfinite(theta).all():
-                    return self._linear.evaluate(self.loss.to_device(theta), self.level(x, z)).bound
+                    return self._linear.evaluate(self.loss.to_device(theta), lambda: self.level(x, z)).bound
             return LowerBound(0.0, 0.0)
         return LowerBound(-math.inf, 0.0)
 

@@ -1,7 +1,7 @@
 r"""The working-set engine: sparse problems, most coordinates of which never move.
 
 Each outer iteration takes one full gradient, certifies, screens, and chooses a working set W: the coordinates away from zero
-(or from a bound) and the most promising others by the GSL-q score. On W it takes proximal Newton steps: the model
+(or from a bound) and the most promising others by the GSL-q score. On W it takes one proximal Newton step: the model
 
     g^T d + d^T A^T diag(h) A d / 2 + phi(x + d),    h = w l''(z),
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 
-from solvers._core.arrays import Array, FloatArray, IntArray
+from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers._core.result import Status
 from solvers.bcd._design import DenseDesign
 from solvers.bcd._kernels_numba import column_norms, gram_descent, residual_descent, violations
@@ -29,16 +29,14 @@ from solvers.bcd._run import Run
 
 __all__ = ["solve_working_sets"]
 
-# Columns added at least; more once the support is larger.
-GROWTH = 100
+# Columns added at least, dense and sparse (whose columns are cheap); more once the support is larger.
+GROWTH_DENSE, GROWTH_SPARSE = 100, 300
 # Largest working set whose Gram matrix is formed.
 GRAM_SIZE = 2500
 # Largest support that is finished by a Cholesky factorisation.
 NEWTON_SIZE = 2500
 EPOCHS = 10
 ROUNDS = 60
-# Newton steps on one working set; each ends with a line search.
-NEWTON_STEPS = 8
 ANDERSON = 5
 # Relative rounding error of a sum of losses.
 ROUNDING = 1e-13
@@ -74,31 +72,44 @@ class _Parts:
 
 @dataclass
 class _GramCache:
-    """Unweighted Gram matrices of working sets, extended by new columns only."""
+    """Columns of past working sets and their Gram matrix with the sample weights, extended by new columns only."""
 
     columns: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     gram: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    block: Array = None
+    held: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
-    def of(self, loss: LinearLoss, working: IntArray) -> FloatArray:
-        """The Gram matrix of ``working``, weighted by the sample weights."""
-        position = {int(j): k for k, j in enumerate(self.columns)}
-        fresh = np.array([int(j) for j in working if int(j) not in position], dtype=np.int64)
-        if len(fresh) == len(working) or len(self.columns) + len(fresh) > GRAM_SIZE:
-            self.columns, self.gram = working.copy(), loss.design.gram(working, loss.weights)
-            return self.gram
-        if len(fresh):
-            old = len(self.columns)
+    def extended(self, loss: LinearLoss, working: IntArray) -> IntArray:
+        """Take in a working set; returns all columns held, its own or not: more columns do no harm."""
+        xp = loss.xp
+        if len(self.held) == 0:
+            self.held = np.zeros(loss.design.p, dtype=bool)
+        fresh = working[~self.held[working]]
+        if len(self.columns) == 0 or len(self.columns) + len(fresh) > GRAM_SIZE:
+            self.held[:] = False
+            self.columns, self.block = working, loss.design.columns(working)
+            self.gram = _product(loss, self.block, self.block)
+        elif len(fresh):
+            old, block = len(self.columns), loss.design.columns(fresh)
             wider = np.empty((old + len(fresh), old + len(fresh)))
             wider[:old, :old] = self.gram
-            wider[old:, :old] = loss.design.cross(fresh, self.columns, loss.weights)
+            wider[old:, :old] = _product(loss, block, self.block)
             wider[:old, old:] = wider[old:, :old].T
-            wider[old:, old:] = loss.design.gram(fresh, loss.weights)
-            position |= {int(j): old + k for k, j in enumerate(fresh)}
+            wider[old:, old:] = _product(loss, block, block)
             self.columns, self.gram = np.concatenate([self.columns, fresh]), wider
-        index = np.array([position[int(j)] for j in working])
-        if len(index) == len(self.columns) and np.array_equal(index, np.arange(len(index))):
-            return self.gram
-        return np.ascontiguousarray(self.gram[np.ix_(index, index)])
+            self.block = xp.concat([self.block, block], axis=1)
+        self.held[self.columns] = True
+        return self.columns
+
+
+def _weighted_gram(loss: LinearLoss, block: Array, h: Array) -> FloatArray:
+    scaled = block * loss.xp.sqrt(h)[:, None]
+    return to_host(scaled.T @ scaled)
+
+
+def _product(loss: LinearLoss, left: Array, right: Array) -> FloatArray:
+    weighted = left if loss.weights is None else left * loss.weights[:, None]
+    return to_host(weighted.T @ right)
 
 
 def solve_working_sets(run: Run, x: FloatArray) -> None:
@@ -111,7 +122,7 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
     score = np.empty(loss.size)
     z = loss.image(x)
     everyone = (term.lam, term.l2, term.lower, term.upper)
-    size = GROWTH
+    size = GROWTH_DENSE if solver.dense else GROWTH_SPARSE
     g = run.certify_linear(x, z)
     while monitor.running():
         largest = violations(x, g, loss.lipschitz, *everyone, score)
@@ -124,7 +135,7 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
         size = max(size, len(held))
         score[held] = np.inf
         working = _best(score, len(held) + size)
-        z, moved = solver.solve(x, z, g, working, residual, run)
+        z, moved = solver.solve(x, z, g, working, residual)
         if monitor.nit % 10 == 0:
             z = loss.image(x)
         g = run.certify_linear(x, z)
@@ -151,26 +162,27 @@ class _Inner:
         self.quadratic = isinstance(loss, LeastSquares)
         self.dense = isinstance(loss.design, DenseDesign)
         self.cache = _GramCache()
+        self.cautious = False
 
     def solve(
-        self, x: FloatArray, z: Array, g: FloatArray, working: IntArray, residual: float, run: Run
+        self, x: FloatArray, z: Array, g: FloatArray, working: IntArray, residual: float
     ) -> tuple[Array, bool]:
-        """Minimise over the working set, in place on x; returns the new image and whether anything moved."""
+        """One Newton step on the working set, in place on x; returns the new image and whether anything moved."""
         loss, term = self.loss, self.term
-        parts = _Parts(term.lam[working], term.l2[working], term.lower[working], term.upper[working])
-        slope = g[working]
-        moved = False
         gram_mode = self.dense and (len(working) <= GRAM_SIZE or loss.device is not None)
-        cautious = False
-        for step in range(1 if self.quadratic else NEWTON_STEPS):
-            if step:
-                slope = loss.block_gradient(z, working)
-            start = x[working]
+        if gram_mode and self.quadratic:
+            working = self.cache.extended(loss, working)
+        parts = _Parts(term.lam[working], term.l2[working], term.lower[working], term.upper[working])
+        slope, start = g[working], x[working]
+        block = None
+        if gram_mode:
+            block = self.cache.block if self.quadratic else loss.design.columns(working)
+        for cautious in (self.cautious, True):
             h = None if self.quadratic else loss.weighted(self._curvature(z, cautious))
             if gram_mode:
-                gram = self.cache.of(loss, working) if h is None else loss.design.gram(working, h)
+                gram = self.cache.gram if h is None else _weighted_gram(loss, block, h)
                 fresh = _gram_model(gram, slope, start, parts, 0.05 * residual)
-                image = loss.design.times_block(working, loss.to_device(fresh - start))
+                image = block @ loss.to_device(fresh - start)
             else:
                 fresh, image = self._column_model(h, slope, start, working, parts, 0.05 * residual)
             d = fresh - start
@@ -179,18 +191,14 @@ class _Inner:
                 return z + image, bool(np.any(d))
             decrease = float(slope @ d) + parts.change(start, fresh)
             t, z_new = self._search(z, image, start, d, parts, decrease) if decrease < 0.0 else (0.0, z)
-            if t == 0.0 and cautious:
-                break
             # A flat loss (Huber far out) gives no Newton step; its bound always gives a descent step.
-            cautious = t < 1e-3
-            if t == 0.0:
-                continue
-            moved = True
-            x[working] = fresh if t == 1.0 else np.clip(start + t * d, parts.lower, parts.upper)
-            z = z_new
-            if (not cautious and -decrease <= 0.1 * residual * residual) or run.monitor.out_of_time():
+            self.cautious = not cautious and t < 1e-3
+            if t > 0.0:
+                x[working] = fresh if t == 1.0 else np.clip(start + t * d, parts.lower, parts.upper)
+                return z_new, True
+            if cautious:
                 break
-        return z, moved
+        return z, False
 
     def _curvature(self, z: Array, cautious: bool) -> Array:
         if cautious:
