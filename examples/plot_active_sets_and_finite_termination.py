@@ -2,8 +2,8 @@ r"""
 Active sets and finite termination
 ==================================
 
-Non-negative least squares with an L1 penalty. Greedy variable blocks find the coordinates that stay at zero; from then on only the
-others move. Once one block holds them all, a Newton-type update ends in a step (Nutini, Laradji and Schmidt 2022, figure 7).
+Non-negative least squares with an L1 penalty. Greedy variable blocks find the coordinates that stay at zero; from then on only
+the others move. Once one block holds them all, a Newton-type update ends in a step (Nutini, Laradji and Schmidt 2022, figure 7).
 """
 
 # %%
@@ -36,7 +36,9 @@ for ax, size in zip(axes, (5, 50), strict=True):
             options={"check_every": 1},
         )  # fmt: skip
         ax.semilogy(run.history.nit, np.maximum(run.history.fun - best.fun, 1e-10), label=name)
-        print(f"blocks of {size:>2}, {name:<18}{run.fun - best.fun:10.1e} above the minimum, support {len(run.support)}")
+        print(
+            f"blocks of {size:>2}, {name:<18}{run.fun - best.fun:10.1e} above the minimum, support {len(run.support)}"
+        )
     ax.set_title(f"variable blocks of {size}")
     ax.set_xlabel("blocks")
 axes[0].set_ylabel("objective above the minimum")

@@ -2,8 +2,8 @@ r"""
 Message passing on a lattice
 ============================
 
-A quadratic on a 50 x 50 lattice with 100 labelled nodes, from the seed of Nutini, Laradji and Schmidt (2022, figure 6). One block
-per iteration; the same cost allows blocks of very different sizes, because a forest is solved in linear time.
+A quadratic on a 50 x 50 lattice with 100 labelled nodes, from the seed of Nutini, Laradji and Schmidt (2022, figure 6). One
+block per iteration; the same cost allows blocks of very different sizes, because a forest is solved in linear time.
 """
 
 # %%
@@ -45,7 +45,9 @@ kinds = {
 }
 figure, ax = plt.subplots(figsize=(7.0, 4.5), layout="constrained")
 for name, keywords in kinds.items():
-    run = solvers.minimize_bcd(loss, max_iter=500, tol=0.0, history=True, rng=1, options={"check_every": 10}, **keywords)
+    run = solvers.minimize_bcd(
+        loss, max_iter=500, tol=0.0, history=True, rng=1, options={"check_every": 10}, **keywords
+    )
     ax.semilogy(run.history.nit, np.maximum(run.history.fun - best.fun, 1e-7), label=name)
     print(f"{name:<18}{run.fun - best.fun:12.3e} above the minimum after 500 blocks")
 ax.set_xlabel("blocks")

@@ -56,7 +56,9 @@ class Lattices:
         self.graph = W + W.T
         rng = np.random.default_rng(20263)
         self.labels = np.full(side * side, np.nan)
-        self.labels[rng.choice(side * side, side * side // 25, replace=False)] = rng.standard_normal(side * side // 25) + 0.5
+        self.labels[rng.choice(side * side, side * side // 25, replace=False)] = (
+            rng.standard_normal(side * side // 25) + 0.5
+        )
         self.bounds = (0.0, 1.0) if bounds == "bounded" else None
 
     def time_propagate(self, side, bounds):

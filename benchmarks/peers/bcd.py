@@ -1,7 +1,7 @@
 """Coordinate descent against skglm, celer, scikit-learn, SciPy, OSQP and pyamg at equal certified gaps.
 
-The judge rebuilds a Fenchel dual point from every answer and asks for a certified gap of 1e-6 F(0), or for a relative residual on
-linear systems. Each peer runs at the loosest tolerance of a ladder that the judge accepts, found beforehand and untimed; where
+The judge rebuilds a Fenchel dual point from every answer and asks for a certified gap of 1e-6 F(0), or on linear systems
+for a relative residual. Each peer runs at the loosest tolerance of a ladder that the judge accepts, found beforehand and untimed; where
 its tightest is refused, that is what is timed and the line says REFUSED. First-call compilation is left out of every figure.
 
     OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/peers/bcd.py [--quick]
@@ -108,7 +108,7 @@ def our_fit(data: Model) -> np.ndarray:
 
 
 def _peer(name: str, data: Model, tol: float) -> Any:
-    n, alpha = len(data.y), data.lam / len(data.y)
+    alpha = data.lam / len(data.y)
     if name == "skglm":
         import skglm
 
@@ -284,7 +284,9 @@ def by_lbfgs(data: System) -> np.ndarray:
     options = {"maxiter": 20_000, "maxfun": 50_000, "ftol": 1e-11, "gtol": 1e-7}
     bounds = scipy.optimize.Bounds(*data.box)
     return np.asarray(
-        scipy.optimize.minimize(both, np.zeros(len(data.c)), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+        scipy.optimize.minimize(
+            both, np.zeros(len(data.c)), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        ).x
     )
 
 

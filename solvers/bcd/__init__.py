@@ -38,8 +38,8 @@ __all__ = [
     "PropagationResult",
     "Quadratic",
     "Softmax",
-    "label_propagation",
     "bcd_path",
+    "label_propagation",
     "minimize_bcd",
     "solve_forest",
 ]

@@ -79,7 +79,9 @@ def _karate() -> DemoProblem:
         return label_propagation(graph, {0: 0.0, 33: 1.0})
 
     def draw(result: Result, ax: Any) -> None:
-        networkx.draw_networkx(graph, networkx.spring_layout(graph, seed=5), ax=ax, node_color=result.x, cmap="coolwarm")
+        networkx.draw_networkx(
+            graph, networkx.spring_layout(graph, seed=5), ax=ax, node_color=result.x, cmap="coolwarm"
+        )
         ax.set_title(f"energy {result.fun:.6g}, no extension below {result.bound:.6g}")
 
     return DemoProblem("karate", (graph.number_of_nodes(), graph.number_of_edges()), solve, draw)

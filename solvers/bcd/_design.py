@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from solvers._core.arrays import Array, FloatArray, IntArray, as_float_array, freeze, host_namespace, kind_of, namespace_of, to_host
+from solvers._core.arrays import (
+    Array,
+    FloatArray,
+    IntArray,
+    as_float_array,
+    freeze,
+    host_namespace,
+    kind_of,
+    namespace_of,
+    to_host,
+)
 from solvers._core.errors import InvalidProblemError
 
 __all__ = ["DenseDesign", "Design", "SparseDesign", "design_matrix", "sparse_matrix"]
@@ -124,7 +134,8 @@ class SparseDesign:
     @property
     def xp(self) -> ModuleType:
         """Array namespace of the data; not stored, so that problems pickle."""
-        return host_namespace
+        namespace: ModuleType = host_namespace
+        return namespace
 
     @cached_property
     def kernel(self) -> Any:

@@ -22,7 +22,9 @@ __all__ = ["BCDLasso", "BCDLogisticRegression"]
 
 def _announce(result: BCDResult) -> None:
     if not result.success:
-        warnings.warn(f"{result.status.name}: {result.message} (gap {result.gap:.1e})", ConvergenceWarning, stacklevel=3)
+        warnings.warn(
+            f"{result.status.name}: {result.message} (gap {result.gap:.1e})", ConvergenceWarning, stacklevel=3
+        )
 
 
 class BCDLasso(RegressorMixin, BaseEstimator):  # type: ignore[misc]

@@ -213,6 +213,7 @@ def _backend(problem: Composite, requested: str, engine: str) -> str:
 def finished(run: Run) -> BCDResult:
     """The result of a run that has ended."""
     run.monitor.finish(Status.CONVERGED)
+    run.settle()
     result = run.monitor.result()
     assert isinstance(result, BCDResult)
     return result

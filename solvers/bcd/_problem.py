@@ -19,6 +19,9 @@ from solvers.bcd._result import Certificate, DualCertificate, PointCertificate
 __all__ = ["Composite", "composite", "is_free"]
 
 
+LEVEL_MARGIN = 4.0
+
+
 class Composite:
     """F = f + phi over flat coordinates, intercepts last.
 
@@ -35,7 +38,10 @@ class Composite:
         self.loss = loss
         self.term = term
         start = term.start()
-        self.scale = abs(self.objective(start, loss.image(start))) or 1.0
+        z = loss.image(start)
+        value = self.objective(start, z)
+        self.scale = abs(value) or 1.0
+        self._start_level = value + self.objective_error(start, z)
 
     def objective(self, x: FloatArray, z: Array) -> float:
         """F(x), with z the image of x."""
@@ -59,9 +65,12 @@ class Composite:
         assert isinstance(self.loss, Quadratic)
         return QuadraticCertifier(self.loss, self.term)
 
-    def level(self, x: FloatArray, z: Array) -> float:
-        """An upper bound on F(x) in exact arithmetic."""
-        return self.objective(x, z) + self.objective_error(x, z)
+    def level(self, x: FloatArray, z: Array, *, margin: float = 1.0) -> float:
+        """An objective that is attained in exact arithmetic: at x, rounding included, or at the start.
+
+        Bounds are published with a ``margin``, because the final point may round worse than the one they were found at.
+        """
+        return min(margin * (self.objective(x, z) + self.objective_error(x, z)), self._start_level)
 
     def bound_at(
         self, x: FloatArray, z: Array, weights: FloatArray | None = None, theta: Array | None = None
@@ -71,7 +80,7 @@ class Composite:
             return self._quadratic.evaluate(x, weights), PointCertificate(x.copy(), weights)
         if isinstance(self.loss, LinearLoss):
             proposed = self._linear.propose(self.loss.slopes(z) if theta is None else theta)
-            evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z), margin=3.0)
+            evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
             return evaluation.bound, DualCertificate(np.array(to_host(evaluation.theta)))
         return LowerBound(-math.inf, 0.0), None
 
@@ -83,7 +92,7 @@ class Composite:
         assert isinstance(self.loss, LinearLoss)
         slopes = self.loss.slopes(z)
         proposed, multiple = self._linear.propose_multiple(slopes)
-        evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z), margin=3.0)
+        evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
         certificate = DualCertificate(np.array(to_host(evaluation.theta)))
         factor = multiple * evaluation.scale
         gradient = self.loss.gradient(z) if factor == 0.0 else evaluation.q / -factor

@@ -11,6 +11,7 @@ from solvers._core.arrays import Array, FloatArray
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.result import Status
+from solvers.bcd._loss import LinearLoss
 from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite
 from solvers.bcd._quadratic import Quadratic
@@ -78,6 +79,20 @@ class Run:
         if self.monitor.incumbent(x.copy(), fun) or bound.published > self.monitor.bound:
             self.monitor.prove(bound.published, certificate)
         return gradient
+
+    def settle(self) -> None:
+        """Hold the bound against the final point where it rests on radii, which depend on the objective attained.
+
+        A later point may have a lower objective and a larger rounding error than the one that the bound was found at.
+        """
+        problem, monitor = self.problem, self.monitor
+        if not isinstance(problem.loss, LinearLoss) or np.all(np.isfinite(problem.term.radius(1.0))):
+            return
+        final = problem.rebound(monitor.certificate, monitor.x, problem.loss.image(monitor.x))
+        if final.reestablished < monitor.bound:
+            monitor.bound = max(final.published, 0.0)
+            if monitor.status is Status.OPTIMAL and monitor.gap > monitor.common.tol:
+                monitor.status = Status.CONVERGED
 
     def definiteness(self) -> FloatArray | None:
         """w > 0 that proves a quadratic positive definite, computed once and only where it is needed."""

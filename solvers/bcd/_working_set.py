@@ -164,9 +164,7 @@ class _Inner:
         self.cache = _GramCache()
         self.cautious = False
 
-    def solve(
-        self, x: FloatArray, z: Array, g: FloatArray, working: IntArray, residual: float
-    ) -> tuple[Array, bool]:
+    def solve(self, x: FloatArray, z: Array, g: FloatArray, working: IntArray, residual: float) -> tuple[Array, bool]:
         """One Newton step on the working set, in place on x; returns the new image and whether anything moved."""
         loss, term = self.loss, self.term
         gram_mode = self.dense and (len(working) <= GRAM_SIZE or loss.device is not None)
@@ -253,7 +251,9 @@ class _Inner:
                 if trial is not None:
                     image = loss.design.times_block(working, trial - start)
                     here = float(g @ (x - start)) + 0.5 * float(np.sum(h * u * u)) + parts.change(start, x)
-                    there = float(g @ (trial - start)) + 0.5 * float(np.sum(h * image * image)) + parts.change(start, trial)
+                    there = (
+                        float(g @ (trial - start)) + 0.5 * float(np.sum(h * image * image)) + parts.change(start, trial)
+                    )
                     if there < here:
                         x, u = trial, np.ascontiguousarray(image)
                 history = [x.copy()]

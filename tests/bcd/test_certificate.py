@@ -84,7 +84,8 @@ def test_bound_never_exceeds_an_attained_objective(kind, penalty):
                         strict=True,
                     )
                 ]
-                x = minimize(lambda u, problem=problem: problem.objective(u, problem.loss.image(u)), x, bounds=box, method="L-BFGS-B").x
+                value = lambda u, problem=problem: problem.objective(u, problem.loss.image(u))  # noqa: E731
+                x = minimize(value, x, bounds=box, method="L-BFGS-B").x
                 x = problem.term.project(x)
         assert max(bounds) <= min(values) * (1 + 1e-12)
 
@@ -180,3 +181,61 @@ def test_tampered_certificates_are_rejected():
     moved = solvers.BCDResult(result)
     moved.x = result.x * 0.99
     assert not solvers.verify(moved, loss, penalty)
+
+
+def extended_objective(loss, penalty, x, intercept):
+    """F at a result in extended precision, from the raw data."""
+    wide = np.longdouble
+    z = np.asarray(loss.plain.matrix).astype(wide) @ x.astype(wide) + wide(intercept)
+    w = np.ones(len(z), dtype=wide) if loss.weights is None else np.asarray(loss.weights).astype(wide)
+    if isinstance(loss, bcd.Logistic):
+        margin = np.asarray(loss.y) * z
+        f = np.sum(w * (np.log1p(np.exp(-np.abs(margin))) + np.maximum(-margin, 0)))
+    else:
+        r = np.abs(z - np.asarray(loss.b))
+        delta = wide(getattr(loss, "delta", 0.0)) or np.max(r)
+        f = np.sum(w * np.where(r <= delta, r * r / 2, delta * (r - delta / 2)))
+    term = penalty.term(loss.shape, 0)
+    return f + np.sum(term.lam.astype(wide) * np.abs(x) + term.l2.astype(wide) * x.astype(wide) ** 2 / 2)
+
+
+def extreme_problem(rng):
+    """Columns from 1e-14 to 1e14, shifts, duplicates, zero columns, zero penalties, zero weights."""
+    n, p = int(rng.integers(2, 25)), int(rng.integers(1, 30))
+    scale = 10.0 ** rng.choice([-8, 0, 8])
+    A = scale * rng.standard_normal((n, p)) + scale * rng.choice([0.0, 1e4, 1e6]) * (rng.random(p) < 0.3)
+    if rng.random() < 0.3:
+        A *= 10.0 ** rng.uniform(-6, 6, p)
+    if rng.random() < 0.2:
+        A[:, 0] = 0.0
+        A[:, -1] = A[:, p // 2]
+    b = rng.standard_normal(n) * 10.0 ** rng.choice([-8, 0, 8]) + rng.choice([0.0, 1e4])
+    weights = rng.random(n) * (rng.random(n) < 0.8) + 1e-3 if rng.random() < 0.4 else None
+    common = {"sample_weight": weights, "fit_intercept": bool(rng.random() < 0.4)}
+    loss = (
+        lambda: bcd.LeastSquares(A, b, **common),
+        lambda: bcd.Logistic(A, np.where(rng.random(n) < 0.5, 1.0, -1.0), **common),
+        lambda: bcd.Huber(A, b, 10.0 ** rng.uniform(-3, 1) * np.abs(b).max(), **common),
+    )[int(rng.integers(3))]()
+    largest = np.abs(loss.gradient(loss.image(np.zeros(loss.size)))[:p]).max() or 1.0
+    lam = largest * 10.0 ** rng.uniform(-3, 0) * ((rng.random(p) < 0.95) if rng.random() < 0.3 else np.ones(p))
+    penalty = (
+        lambda: bcd.L1(lam),
+        lambda: bcd.ElasticNet(lam, rng.random() * scale**2),
+        lambda: bcd.NonNegative(lam),
+        lambda: bcd.Box(-1 / scale, rng.random(p) / scale),
+    )[int(rng.integers(4))]()
+    return loss, penalty
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_bounds_hold_in_extended_precision_on_badly_scaled_problems(count):
+    """And verification re-establishes each of them."""
+    rng = np.random.default_rng(count)
+    with np.errstate(all="ignore"):
+        for _ in range(count):
+            loss, penalty = extreme_problem(rng)
+            result = solvers.minimize_bcd(loss, penalty, tol=float(rng.choice([1e-6, 1e-12])), max_iter=60)
+            assert result.bound <= extended_objective(loss, penalty, result.x, result.intercept)
+            checked = solvers.verify(result, loss, penalty)
+            assert checked.ok, checked.message

@@ -137,7 +137,9 @@ def test_proximal_steps_decrease_by_the_model():
     rng = np.random.default_rng(2)
     for trial in range(400):
         loss = smooth_losses(rng, trial)
-        problem = composite(loss, penalties(rng, trial // 5 if trial < 50 else trial // 5 % 4, int(np.prod(loss.shape))))
+        problem = composite(
+            loss, penalties(rng, trial // 5 if trial < 50 else trial // 5 % 4, int(np.prod(loss.shape)))
+        )
         term = problem.term
         x = np.array(term.project(rng.standard_normal(loss.size) * (rng.random(loss.size) < 0.6)))
         z = loss.image(x)

@@ -44,7 +44,9 @@ def test_dense_sparse_and_device_data_agree():
     device = array_api_strict.Device("device1")
     for penalty in (bcd.L1(1.0), bcd.ElasticNet(0.5, 0.3), bcd.NonNegative(0.5), bcd.Box(-0.05, 0.1)):
         dense = solvers.minimize_bcd(bcd.LeastSquares(A, b, fit_intercept=True), penalty, tol=1e-9)
-        sparse = solvers.minimize_bcd(bcd.LeastSquares(scipy.sparse.coo_array(A), b, fit_intercept=True), penalty, tol=1e-9)
+        sparse = solvers.minimize_bcd(
+            bcd.LeastSquares(scipy.sparse.coo_array(A), b, fit_intercept=True), penalty, tol=1e-9
+        )
         moved = bcd.LeastSquares(
             array_api_strict.asarray(A, device=device), array_api_strict.asarray(b, device=device), fit_intercept=True
         )
@@ -92,7 +94,9 @@ def test_zero_sample_weights_leave_rows_out():
     rng = np.random.default_rng(4)
     A, b, w = rng.standard_normal((40, 10)), rng.standard_normal(40), np.r_[np.zeros(10), rng.random(30) + 0.5]
     for make in (bcd.LeastSquares, lambda A, b, **k: bcd.Logistic(A, np.sign(b), **k)):
-        kept = solvers.minimize_bcd(make(A[10:], b[10:], sample_weight=w[10:], fit_intercept=True), bcd.L1(1.0), tol=1e-10)
+        kept = solvers.minimize_bcd(
+            make(A[10:], b[10:], sample_weight=w[10:], fit_intercept=True), bcd.L1(1.0), tol=1e-10
+        )
         everyone = solvers.minimize_bcd(make(A, b, sample_weight=w, fit_intercept=True), bcd.L1(1.0), tol=1e-10)
         assert everyone.fun == pytest.approx(kept.fun, rel=1e-9)
         assert everyone.intercept == pytest.approx(kept.intercept, abs=1e-5)
@@ -151,7 +155,9 @@ def test_inputs_of_every_kind_give_the_same_answer_and_stay_untouched():
     for version in (A.tolist(), A.astype(np.float32), A.astype(int), np.asfortranarray(A), strided, frozen, frame):
         assert solvers.minimize_bcd(bcd.LeastSquares(version, b.tolist()), bcd.L1(2.0)).fun == pytest.approx(expected)
     sparse = scipy.sparse.coo_array(A)
-    doubled = scipy.sparse.coo_array((np.r_[sparse.data, sparse.data] / 2, tuple(np.r_[c, c] for c in sparse.coords)), A.shape)
+    doubled = scipy.sparse.coo_array(
+        (np.r_[sparse.data, sparse.data] / 2, tuple(np.r_[c, c] for c in sparse.coords)), A.shape
+    )
     before = doubled.data.copy()
     assert solvers.minimize_bcd(bcd.LeastSquares(doubled, b), bcd.L1(2.0)).fun == pytest.approx(expected)
     assert np.array_equal(before, doubled.data)

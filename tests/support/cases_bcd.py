@@ -120,7 +120,9 @@ CASES = (
         bad=(
             Bad("not a loss", (np.eye(3),), {}, TypeError, "loss must be a loss of solvers.bcd"),
             Bad("not a penalty", (small_lasso()[0], 1.0), {}, TypeError, "penalty must be None"),
-            Bad("penalty of wrong shape", (small_lasso()[0], bcd.L1(np.ones(4))), {}, InvalidProblemError, "shape of x"),
+            Bad(
+                "penalty of wrong shape", (small_lasso()[0], bcd.L1(np.ones(4))), {}, InvalidProblemError, "shape of x"
+            ),
             Bad("unknown rule", small_lasso(), {"rule": "gsl-Q"}, ValueError, "did you mean 'gsl-q'"),
             Bad("no block", small_lasso(), {"block_size": 0}, ValueError, "block_size"),
             Bad("x0 of wrong shape", small_lasso(), {"x0": np.zeros(4)}, InvalidProblemError, "x0"),
@@ -145,7 +147,9 @@ CASES = (
         tampered=forged,
         bad=(
             Bad("dense graph", (_A, [0.0, 1.0, np.nan]), {}, InvalidProblemError, "scipy.sparse"),
-            Bad("negative weight", (scipy.sparse.csr_array(-_A), [0.0, 1.0, np.nan]), {}, InvalidProblemError, "non-neg"),
+            Bad(
+                "negative weight", (scipy.sparse.csr_array(-_A), [0.0, 1.0, np.nan]), {}, InvalidProblemError, "non-neg"
+            ),
             Bad("no label", (small_graph()[0], np.full(14, np.nan)), {}, InvalidProblemError, "at least one"),
             Bad("crossed bounds", small_graph(), {"bounds": (1.0, 0.0)}, InvalidProblemError, "lower <= upper"),
             Bad("bounds of three", small_graph(), {"bounds": (1, 2, 3)}, InvalidProblemError, "pair"),
