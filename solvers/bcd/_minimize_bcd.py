@@ -140,7 +140,7 @@ def minimize_bcd(
     >>> A = np.array([[1.0, 0.5], [0.0, 1.0], [1.0, 1.0]])
     >>> result = solvers.minimize_bcd(bcd.LeastSquares(A, [1.0, 0.0, 2.0]), bcd.L1(0.5))
     >>> result.status.name, np.round(result.x, 6)
-    ('OPTIMAL', array([1.25, 0.  ]))
+    ('OPTIMAL', array([1.166667, 0.111111]))
     """
     entry = entry_named("minimize_bcd")
     common = check_common(
