@@ -3,7 +3,8 @@ Active sets and finite termination
 ==================================
 
 Non-negative least squares with an L1 penalty. Greedy variable blocks find the coordinates that stay at zero; from then on only
-the others move. Once one block holds them all, a Newton-type update ends in a step (Nutini, Laradji and Schmidt 2022, figure 7).
+the others move. Once one block holds them all, a Newton-type update ends in a step (Nutini, Laradji and Schmidt
+2022, figure 7).
 """
 
 # %%
