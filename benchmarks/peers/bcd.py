@@ -2,7 +2,8 @@
 
 The judge rebuilds a Fenchel dual point from every answer and asks for a certified gap of 1e-6 F(0), or on linear systems
 for a relative residual. Each peer runs at the loosest tolerance of a ladder that the judge accepts, found beforehand and
-untimed; where its tightest is refused, that is what is timed and the line says REFUSED. First-call compilation is left out of every figure.
+untimed; where its tightest is refused, that is what is timed and the line says REFUSED. First-call
+compilation is left out of every figure.
 
     OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/peers/bcd.py [--quick]
 """
