@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers._core.result import Status
+from solvers.bcd import _kernels_array, _kernels_numba
 from solvers.bcd._design import DenseDesign
-from solvers.bcd._kernels_numba import column_norms, gram_descent, residual_descent, violations
+from solvers.bcd._kernels_numba import column_norms, gram_descent, residual_descent
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._losses import LeastSquares
 from solvers.bcd._penalties import SeparableTerm
@@ -123,9 +125,10 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
     z = loss.image(x)
     everyone = (term.lam, term.l2, term.lower, term.upper)
     size = GROWTH_DENSE if solver.dense else GROWTH_SPARSE
+    kernels: Any = _kernels_numba if loss.device is None else _kernels_array
     g = run.certify_linear(x, z)
     while monitor.running():
-        largest = violations(x, g, loss.lipschitz, *everyone, score)
+        largest = kernels.violations(x, g, loss.lipschitz, *everyone, score)
         residual = math.sqrt(largest)
         if largest <= 1e-30 * problem.scale:
             monitor.finish(Status.CONVERGED)
