@@ -55,3 +55,7 @@ if TYPE_CHECKING:
     from solvers._core.result import Verification as Verification
     from solvers._examples import load_example as load_example
     from solvers._warm_up import warm_up as warm_up
+    from solvers.bcd import BCDResult as BCDResult
+    from solvers.bcd import PropagationResult as PropagationResult
+    from solvers.bcd import label_propagation as label_propagation
+    from solvers.bcd import minimize_bcd as minimize_bcd

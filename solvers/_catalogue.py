@@ -91,11 +91,41 @@ ENTRIES: tuple[Entry, ...] = (
         verifier="clustering._verify_likelihood:verify_ila_sdp",
         model="clustering._models:ila_sdp_model",
         warm_up="clustering._warm_up:ila_sdp",
+        name="minimize_bcd",
+        family="bcd",
+        sense="min",
+        summary="loss plus separable penalty (Lasso, logistic, bounds, graphs) by greedy block coordinate descent",
+        guarantee="bound <= loss + penalty at every x",
+        methods=("auto", "paper"),
+        backends=("numba", "array", "cupy"),
+        omits=(),
+        reference="Nutini, Laradji and Schmidt, Let's make block coordinate descent converge faster, JMLR 2022",
+        verifier="solvers.bcd._verify:verify_minimize_bcd",
+        model="solvers.bcd._models:minimize_bcd_model",
+        warm_up="solvers.bcd._warm_up:minimize_bcd",
+    ),
+    Entry(
+        name="label_propagation",
+        family="bcd",
+        sense="min",
+        summary="smoothest extension of labels over a weighted graph, by message passing",
+        guarantee="bound <= energy of every extension",
+        methods=("auto",),
+        backends=("numba",),
+        omits=(),
+        reference="Zhu, Ghahramani and Lafferty, Semi-supervised learning using Gaussian fields, ICML 2003",
+        verifier="solvers.bcd._verify:verify_label_propagation",
+        model="solvers.bcd._models:label_propagation_model",
+        warm_up="solvers.bcd._warm_up:label_propagation",
     ),
 )
 
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
 EXPORTS: dict[str, str] = {
+    "BCDResult": "solvers.bcd",
+    "PropagationResult": "solvers.bcd",
+    "label_propagation": "solvers.bcd",
+    "minimize_bcd": "solvers.bcd",
     "ClusteringResult": "clustering",
     "GaussianClusteringResult": "clustering",
     "certify_kmeans": "clustering",
@@ -122,7 +152,7 @@ EXPORTS: dict[str, str] = {
 }
 
 # Family -> module with the functions ``table()`` and ``figures(folder)`` of the demo.
-DEMOS: dict[str, str] = {"clustering": "clustering._demo"}
+DEMOS: dict[str, str] = {"clustering": "clustering._demo", "bcd": "solvers.bcd._demo"}
 
 
 def catalogue() -> tuple[Entry, ...]:

@@ -1,0 +1,381 @@
+r"""Rigorous lower bounds on min f + phi, from any dual point.
+
+For a linear model f(x) = sum_i w_i l_i(a_i^T x) and **every** theta where l*(-theta) is finite, Fenchel's inequality gives
+
+    f(x) + phi(x)  >=  sum_i w_i (-l_i*(-theta_i)) - phi*(q) - sum_j e_j |x_j|,    q = A^T W theta,          (1)
+
+where e_j >= 0 is how far q lies outside the domain of phi*. Losses and penalties are non-negative, so a minimiser has
+phi(x) <= F for any attained F, which bounds |x_j| by a radius R_j; the last sum is charged as sum e_j R_j. A theta that
+violates penalised coordinates is scaled down first, which costs less.
+
+For a quadratic f(x) = x^T Q x / 2 - c^T x and every point u, with q = c - Q u = q' + v, q' in the domain of phi*,
+
+    f(x) + phi(x)  >=  -u^T Q u / 2 - phi*(q') - v^T u - v^T Q^{-1} v / 2.                                    (2)
+
+The inverse is bounded without a factorisation: if w > 0 and s = (2 diag Q - |Q|) w > 0, then Q is positive definite and
+|Q^{-1} v| <= max_j (|v_j| / s_j) w (comparison matrices, Ostrowski 1937). Failing that, a proved least eigenvalue serves, or
+radii as in (1).
+
+Every function returns the value and a bound on its rounding error. A published bound is reduced by **twice** that error and
+verification subtracts it once, so that a correct recomputation elsewhere always re-establishes the claim. Nothing here is
+used by the iterations except what they read from its answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from solvers._core.arrays import Array, FloatArray, IntArray, to_host
+from solvers._core.linalg import UNIT
+from solvers.bcd._loss import LinearLoss
+from solvers.bcd._losses import LeastSquares, Logistic, Softmax
+from solvers.bcd._penalties import SeparableTerm, Term
+from solvers.bcd._quadratic import Quadratic
+
+__all__ = ["LinearCertifier", "LowerBound", "QuadraticCertifier"]
+
+# Unpenalised columns whose singular values are worth computing: entries times columns.
+RADIUS_WORK = 2e9
+# Below this, products may underflow and the relative error model fails.
+UNDERFLOW = 1e-290
+
+
+@dataclass(frozen=True)
+class LowerBound:
+    """A value of (1) or (2) with a bound on its rounding error."""
+
+    value: float
+    error: float
+
+    @property
+    def published(self) -> float:
+        """What a result claims."""
+        return self.value - 2.0 * self.error
+
+    @property
+    def reestablished(self) -> float:
+        """What verification proves."""
+        return self.value - self.error
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The bound of a dual point, the point as scaled, and A^T W theta of it, for those who want to screen with it."""
+
+    bound: LowerBound
+    theta: Array
+    q: FloatArray
+    scale: float
+
+
+class LinearCertifier:
+    """Evaluates (1) for one loss and penalty."""
+
+    def __init__(self, loss: LinearLoss, term: Term) -> None:
+        self.loss = loss
+        self.term = term
+        xp = loss.xp
+        self._root = None if loss.weights is None else xp.sqrt(loss.weights)
+        counts = np.maximum(loss.design.counts, 1.0)
+        lengths = np.sqrt(loss.column_norms * (1 + 4 * UNIT * (counts + 8))) + UNDERFLOW**0.5
+        k = loss.n_outputs
+        self._lengths = np.repeat(lengths, k)
+        self._counts = np.repeat(counts if loss.device is None else counts + 16, k)
+        # Rounding of a distribution's entries and of their sum, for duals that must sum to one.
+        self._domain_error = (k + 8) * UNIT if isinstance(loss, Softmax) else 0.0
+
+    # -- proposing -----------------------------------------------------------------------------------------------
+
+    def propose(self, theta: Array) -> Array:
+        """A nearby dual point that suits the unpenalised coordinates; nothing is claimed about it."""
+        loss = self.loss
+        xp = loss.xp
+        theta = loss.project_dual(theta)
+        if math.isfinite(loss.residual_radius(1.0)):
+            basis = self._free_basis
+            if basis is not None:
+                v = theta if self._root is None else self._root * theta
+                for _ in range(2):
+                    v = v - basis @ (basis.T @ v)
+                theta = (
+                    v
+                    if self._root is None
+                    else xp.where(self._root > 0, v / xp.where(self._root > 0, self._root, 1.0), 0.0 * v)
+                )
+                clipped = loss.project_dual(theta)
+                most, allowed = float(xp.max(xp.abs(theta))), float(xp.max(xp.abs(clipped)))
+                theta = theta * (allowed / most) if most > allowed > 0 else theta
+            if isinstance(loss, LeastSquares) and self._cone:
+                theta = theta * self._best_multiple(theta)
+            return theta
+        if isinstance(loss, Logistic) and loss.n_free:
+            return self._balanced(theta)
+        return theta
+
+    def propose_multiple(self, slopes: Array) -> tuple[Array, float]:
+        """The proposal, and by what factor it is a multiple of the slopes (0 where it is none)."""
+        loss = self.loss
+        if isinstance(loss, LeastSquares) and self._free_basis is None:
+            multiple = self._best_multiple(slopes) if self._cone else 1.0
+            return slopes * multiple, multiple
+        proposed = self.propose(slopes)
+        changed = loss.n_free > 0 or (self._free_basis is not None and math.isfinite(loss.residual_radius(1.0)))
+        return proposed, 0.0 if changed else 1.0
+
+    @cached_property
+    def _cone(self) -> bool:
+        """Whether phi* is an indicator, so that multiples of a feasible dual point differ only in the loss."""
+        return isinstance(self.term, SeparableTerm) and not (
+            np.any(self.term.l2)
+            or np.any(np.isfinite(self.term.upper))
+            or np.any(np.isfinite(self.term.lower) & (self.term.lower != 0))
+        )
+
+    def _best_multiple(self, theta: Array) -> float:
+        """s that maximises the dual value b^T s theta - |s theta|^2 / 2; evaluation scales back into the domain."""
+        loss = self.loss
+        assert isinstance(loss, LeastSquares)
+        square = float(loss.xp.sum(loss.weighted(theta * theta)))
+        linear = float(loss.xp.sum(loss.weighted(loss.b * theta)))
+        return linear / square if square > 0 and linear > 0 else 1.0
+
+    def _balanced(self, theta: Array) -> Array:
+        """Shrink the heavier class until the weighted sum of theta vanishes."""
+        loss = self.loss
+        assert isinstance(loss, Logistic)
+        xp = loss.xp
+        zero = xp.zeros_like(theta)
+        up = float(xp.sum(loss.weighted(xp.where(theta > 0, theta, zero))))
+        down = -float(xp.sum(loss.weighted(xp.where(theta < 0, theta, zero))))
+        if not (up > 0 and down > 0):
+            return zero
+        return xp.where(theta > 0, theta * min(1.0, down / up), theta * min(1.0, up / down))
+
+    # -- evaluating ----------------------------------------------------------------------------------------------
+
+    def evaluate(self, theta: Array, level: Callable[[], float], *, margin: float = 1.0) -> Evaluation:
+        """(1) for a dual point, given an attained objective F <= ``level()``, asked for only where radii are needed.
+
+        Before a bound is published, a ``margin`` of 3 scales theta so far into the domain that a later recomputation of q,
+        off by its error, does not have to scale again.
+        """
+        loss, xp = self.loss, self.loss.xp
+        theta = loss.project_dual(theta)
+        adjoint = to_host(loss.design.adjoint(loss.weighted(theta))).reshape(-1)
+        length = self._length(theta)
+        error = self._q_error(length)
+        scale = self.term.shrink(adjoint, margin * error)
+        if scale < 1.0:
+            theta, adjoint, length = scale * theta, scale * adjoint, scale * length
+            error = scale * error
+        conjugate = self.term.conjugate(adjoint, error)
+        values, sizes = loss.dual_terms(theta)
+        total, size = float(xp.sum(loss.weighted(values))), float(xp.sum(loss.weighted(sizes)))
+        charge, doubt = self._charge(conjugate.excess, error, level)
+        rows = 64 if loss.device is None else 64 + loss.design.n
+        slack = UNIT * rows * (size + conjugate.magnitude) + doubt
+        value = total - conjugate.value - charge
+        if not math.isfinite(value):
+            return Evaluation(self.trivial(), 0.0 * theta, adjoint, scale)
+        if value - slack < 0.0:
+            return Evaluation(self.trivial(), theta, adjoint, scale)
+        return Evaluation(LowerBound(value, slack), theta, adjoint, scale)
+
+    @staticmethod
+    def trivial() -> LowerBound:
+        """Losses and penalties are non-negative."""
+        return LowerBound(0.0, 0.0)
+
+    def _length(self, theta: Array) -> float:
+        """|sqrt(w) theta|, rounded up; the largest over outputs."""
+        xp = self.loss.xp
+        squares = self.loss.weighted(theta * theta)
+        total = float(xp.max(xp.sum(squares, axis=0)))
+        return math.sqrt(total) * (1 + 4 * UNIT * (self.loss.design.n + 8))
+
+    def _q_error(self, length: float) -> FloatArray:
+        """Rounding of A^T W theta, by Cauchy-Schwarz; room for one later scaling of theta."""
+        drift = self._domain_error * math.sqrt(self.loss.total_weight)
+        return 1.01 * self._lengths * (UNIT * (self._counts + 8) * length + drift) + UNDERFLOW
+
+    def _charge(self, excess: FloatArray, error: FloatArray, level: Callable[[], float]) -> tuple[float, float]:
+        """The last sum of (1), and how much a recomputation of q may change it."""
+        charged = excess > 0
+        if not np.any(charged):
+            return 0.0, 0.0
+        attained = level()
+        if not math.isfinite(attained):
+            return math.inf, 0.0
+        radius = self.radius(attained)[charged]
+        charge = float(np.sum(excess[charged] * radius)) * (1 + 1e-12)
+        return charge, 2.0 * float(np.sum(error[charged] * radius)) + 1e-9 * charge
+
+    # -- radii ---------------------------------------------------------------------------------------------------
+
+    def radius(self, level: float) -> FloatArray:
+        """Bounds R_j on |x_j| at some minimiser, given an attained objective; inf where none is known."""
+        level = max(level, 0.0)
+        radius = self.term.radius(level)
+        free = np.flatnonzero(np.isinf(radius))
+        if len(free) == 0:
+            return radius
+        loss = self.loss
+        tail = math.prod(loss.shape)
+        reach = self._reach(radius, level)
+        residual = loss.residual_radius(level)
+        if math.isfinite(residual):
+            b = to_host(loss.b)  # type: ignore[attr-defined]
+            weights = np.ones(len(b)) if loss.weights is None else to_host(loss.weights)
+            length = residual + float(np.linalg.norm(np.sqrt(weights) * b)) + reach
+            radius[free] = self._inverse_lengths(free) * length * (1 + 1e-9)
+        elif free[0] >= tail:
+            radius[free] = loss.intercept_radius(level, reach) * (1 + 1e-9)
+        return radius
+
+    def _reach(self, radius: FloatArray, level: float) -> float:
+        """Bound on |sqrt(w) A_1 x_1| and on |a_i^T x_1| over the coordinates with a radius."""
+        bounded = np.isfinite(radius)
+        plain = np.repeat(np.sqrt(self.loss.design.squared_norms), self.loss.n_outputs)
+        lengths = np.maximum(self._lengths, plain)
+        if isinstance(self.term, SeparableTerm):
+            lam = self.term.lam
+            by_lam = bounded & (lam > 0)
+            reach = level * float(np.max(lengths[by_lam] / lam[by_lam], initial=0.0))
+            bounded = bounded & ~by_lam
+        else:
+            reach = 0.0
+        return (reach + float(np.sum(lengths[bounded] * radius[bounded]))) * (1 + 1e-9)
+
+    def _inverse_lengths(self, free: IntArray) -> FloatArray:
+        """r_j with |x_j| <= r_j |sqrt(w) A_0 x|; inf where the columns A_0 are dependent or too many."""
+        if isinstance(self.term, SeparableTerm) and self._one_signed(free):
+            # Non-negative columns and coordinates cannot cancel.
+            return np.asarray(1.0 / np.maximum(self._lengths[free] * (1 - 1e-9), UNDERFLOW**0.5))
+        return np.full(len(free), self._inverse_least_singular(free))
+
+    def _one_signed(self, free: IntArray) -> bool:
+        assert isinstance(self.term, SeparableTerm)
+        if np.any(self.term.lower[free] < 0) or np.any(self._lengths[free] <= 2 * UNDERFLOW**0.5):
+            return False
+        matrix = self.loss.design.matrix
+        if self.loss.device is not None:
+            return bool(self.loss.xp.min(matrix) >= 0)
+        values: Any = matrix.data if hasattr(matrix, "indptr") else matrix
+        return bool(np.min(values, initial=0.0) >= 0)
+
+    def _inverse_least_singular(self, free: IntArray) -> float:
+        columns = self._free_columns(free)
+        if columns is None:
+            return math.inf
+        values = np.linalg.svd(columns, compute_uv=False)
+        least = float(values[-1]) - 64 * UNIT * sum(columns.shape) * float(values[0])
+        return 1.0 / least if least > 0 else math.inf
+
+    def _free_columns(self, free: IntArray) -> FloatArray | None:
+        """sqrt(W) A_0 on the host, or None where too large."""
+        design = self.loss.design
+        if len(free) > design.n or float(design.n) * len(free) ** 2 > RADIUS_WORK:
+            return None
+        columns = to_host(design.columns(free))
+        return columns if self._root is None else columns * to_host(self._root)[:, None]
+
+    @cached_property
+    def _free_basis(self) -> Array | None:
+        """Orthonormal basis of the columns that no penalty and no bound touches."""
+        if isinstance(self.term, SeparableTerm):
+            term = self.term
+            free = np.flatnonzero((term.lam == 0) & (term.l2 == 0) & np.isinf(term.lower) & np.isinf(term.upper))
+        else:
+            free = np.flatnonzero(np.isinf(self.term.radius(1.0)))
+        if len(free) == 0:
+            return None
+        columns = self._free_columns(free)
+        return None if columns is None else self.loss.to_device(scipy.linalg.orth(columns))
+
+
+class QuadraticCertifier:
+    """Evaluates (2) for one quadratic and penalty."""
+
+    def __init__(self, loss: Quadratic, term: Term) -> None:
+        self.loss = loss
+        self.term = term
+
+    def sound_weights(self, weights: FloatArray | None) -> FloatArray | None:
+        """s = (2 diag Q - |Q|) w, rounded down, if w and s are positive."""
+        if weights is None or not np.isfinite(weights).all() or np.any(weights <= 0):
+            return None
+        loss = self.loss
+        image = loss.absolute_image(weights)
+        slack = 2 * UNIT * (loss.row_counts + 8) * (image + 2.0 * loss.lipschitz * weights) + UNDERFLOW
+        sums = 2.0 * loss.lipschitz * weights - image - slack
+        return sums if np.all(sums > 0) else None
+
+    def evaluate(self, point: FloatArray, weights: FloatArray | None) -> LowerBound:
+        """(2) at a point; -inf where nothing is proved."""
+        loss = self.loss
+        image = to_host(loss.image(point))
+        size = np.abs(point)
+        most = loss.absolute_image(size) + np.abs(loss.host_c)
+        error = 1.01 * UNIT * (loss.row_counts + 8) * most + UNDERFLOW
+        q = loss.host_c - image
+        energy = -0.5 * float(np.sum(point * image))
+        slack = float(np.sum(size * error)) + 64 * UNIT * float(np.sum(size * most))
+        sums = self.sound_weights(weights)
+        if sums is not None or loss.curvature > 0:
+            return self._by_curvature(point, q, error, energy, slack, weights, sums)
+        return self._by_radius(point, q, error, energy, slack)
+
+    def _by_curvature(
+        self,
+        point: FloatArray,
+        q: FloatArray,
+        error: FloatArray,
+        energy: float,
+        slack: float,
+        weights: FloatArray | None,
+        sums: FloatArray | None,
+    ) -> LowerBound:
+        """(2); the rounding of q is part of v."""
+        inside = self.term.nearest_dual(q)
+        exact = self.term.conjugate(inside, np.zeros_like(q))
+        outside = q - inside
+        v = (np.abs(outside) + exact.excess) * (1 + 2 * UNIT) + error
+        if sums is not None:
+            assert weights is not None
+            charge = 0.5 * float(np.sum(v * weights)) * float(np.max(v / sums))
+        else:
+            charge = math.inf
+        if self.loss.curvature > 0:
+            charge = min(charge, 0.5 * float(np.sum(v * v)) / self.loss.curvature)
+        value = energy - exact.value - float(np.sum(outside * point)) - charge * (1 + 1e-12)
+        slack += 64 * UNIT * (exact.magnitude + float(np.sum(v * np.abs(point))))
+        slack += float(np.sum((error + exact.excess) * np.abs(point)))
+        return LowerBound(value, slack)
+
+    def _by_radius(
+        self, point: FloatArray, q: FloatArray, error: FloatArray, energy: float, slack: float
+    ) -> LowerBound:
+        """(2) without curvature: what lies outside the domain is charged by radii."""
+        conjugate = self.term.conjugate(q, error)
+        radius = self._radius()
+        charged = conjugate.excess > 0
+        charge = float(np.sum(conjugate.excess[charged] * radius[charged])) if np.any(charged) else 0.0
+        if self.loss.curvature < 0:
+            charge += 0.5 * -self.loss.curvature * float(np.sum((radius + np.abs(point)) ** 2))
+        value = energy - conjugate.value - charge * (1 + 1e-12)
+        if not math.isfinite(value):
+            return LowerBound(-math.inf, 0.0)
+        return LowerBound(value, slack + 64 * UNIT * (conjugate.magnitude + charge))
+
+    def _radius(self) -> FloatArray:
+        """|x_j| of any feasible point: only bounds count, since f may be negative."""
+        if isinstance(self.term, SeparableTerm):
+            return np.maximum(np.abs(self.term.lower), np.abs(self.term.upper))
+        return np.full(self.term.size, np.inf)

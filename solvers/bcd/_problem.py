@@ -1,0 +1,143 @@
+"""One composite problem min f + phi, after validation, and how its bound is obtained."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from solvers._core.arrays import Array, FloatArray, to_host
+from solvers._core.errors import InvalidProblemError
+from solvers.bcd._certificate import LinearCertifier, LowerBound, QuadraticCertifier
+from solvers.bcd._loss import LinearLoss, Loss
+from solvers.bcd._penalties import Penalty, SeparableTerm, Term, free_term
+from solvers.bcd._quadratic import Quadratic
+from solvers.bcd._result import Certificate, DualCertificate, PointCertificate
+
+__all__ = ["Composite", "composite", "is_free"]
+
+
+LEVEL_MARGIN = 4.0
+
+
+class Composite:
+    """F = f + phi over flat coordinates, intercepts last.
+
+    Attributes
+    ----------
+    loss : Loss
+    term : Term
+        The penalty along the coordinates.
+    scale : float
+        Size of the problem for relative gaps: |F| at the penalty's start (zero, clipped).
+    """
+
+    def __init__(self, loss: Loss, term: Term) -> None:
+        self.loss = loss
+        self.term = term
+        start = term.start()
+        z = loss.image(start)
+        value = self.objective(start, z)
+        self.scale = abs(value) or 1.0
+        self._start_level = value + self.objective_error(start, z)
+
+    def objective(self, x: FloatArray, z: Array) -> float:
+        """F(x), with z the image of x."""
+        return self.loss.value(x, z) + self.term.value(x)
+
+    def objective_error(self, x: FloatArray, z: Array) -> float:
+        """Bound on the rounding error of ``objective``."""
+        return self.loss.value_error(x, z) + 256 * np.finfo(float).eps * abs(self.term.value(x))
+
+    def kkt(self, x: FloatArray, z: Array) -> float:
+        """Largest distance of the negative gradient from the subdifferential."""
+        return float(np.max(self.term.distance(x, self.loss.gradient(z))))
+
+    @cached_property
+    def _linear(self) -> LinearCertifier:
+        assert isinstance(self.loss, LinearLoss)
+        return LinearCertifier(self.loss, self.term)
+
+    @cached_property
+    def _quadratic(self) -> QuadraticCertifier:
+        assert isinstance(self.loss, Quadratic)
+        return QuadraticCertifier(self.loss, self.term)
+
+    def level(self, x: FloatArray, z: Array, *, margin: float = 1.0) -> float:
+        """An objective that is attained in exact arithmetic: at x, rounding included, or at the start.
+
+        Bounds are published with a ``margin``, because the final point may round worse than the one they were found at.
+        """
+        return min(margin * (self.objective(x, z) + self.objective_error(x, z)), self._start_level)
+
+    def bound_at(
+        self, x: FloatArray, z: Array, weights: FloatArray | None = None, theta: Array | None = None
+    ) -> tuple[LowerBound, Certificate | None]:
+        """The bound of the dual point that x suggests (or of ``theta``)."""
+        if isinstance(self.loss, Quadratic):
+            return self._quadratic.evaluate(x, weights), PointCertificate(x.copy(), weights)
+        if isinstance(self.loss, LinearLoss):
+            proposed = self._linear.propose(self.loss.slopes(z) if theta is None else theta)
+            evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
+            return evaluation.bound, DualCertificate(np.array(to_host(evaluation.theta)))
+        return LowerBound(-math.inf, 0.0), None
+
+    def linear_bound(self, x: FloatArray, z: Array) -> tuple[LowerBound, Certificate, FloatArray]:
+        """The bound of the dual point at x, its certificate, and the gradient of the loss.
+
+        Where the dual point is a multiple of the slopes the certificate's product is the gradient's.
+        """
+        assert isinstance(self.loss, LinearLoss)
+        slopes = self.loss.slopes(z)
+        proposed, multiple = self._linear.propose_multiple(slopes)
+        evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
+        certificate = DualCertificate(np.array(to_host(evaluation.theta)))
+        factor = multiple * evaluation.scale
+        gradient = self.loss.gradient(z) if factor == 0.0 else evaluation.q / -factor
+        return evaluation.bound, certificate, gradient
+
+    def rebound(self, certificate: Any, x: FloatArray, z: Array) -> LowerBound:
+        """The bound of a stored certificate; -inf (0 for linear models) where it is malformed."""
+        if isinstance(self.loss, Quadratic):
+            if not isinstance(certificate, PointCertificate):
+                return LowerBound(-math.inf, 0.0)
+            point = np.asarray(certificate.point)
+            weights = None if certificate.weights is None else np.asarray(certificate.weights, dtype=np.float64)
+            if point.shape != (self.loss.size,) or not np.isfinite(point).all():
+                return LowerBound(-math.inf, 0.0)
+            if weights is not None and weights.shape != point.shape:
+                weights = None
+            return self._quadratic.evaluate(point, weights)
+        if isinstance(self.loss, LinearLoss):
+            if isinstance(certificate, DualCertificate):
+                theta = np.asarray(certificate.theta)
+                shape = (self.loss.design.n,) if self.loss.n_outputs == 1 else (self.loss.design.n, self.loss.n_outputs)
+                if theta.shape == shape and theta.dtype.kind == "f" and np.isfinite(theta).all():
+                    return self._linear.evaluate(self.loss.to_device(theta), lambda: self.level(x, z)).bound
+            return LowerBound(0.0, 0.0)
+        return LowerBound(-math.inf, 0.0)
+
+
+def composite(loss: Any, penalty: Any = None) -> Composite:
+    """Validate the problem arguments of ``minimize_bcd``."""
+    if not isinstance(loss, Loss):
+        raise TypeError(
+            "loss must be a loss of solvers.bcd (LeastSquares, Logistic, Softmax, Huber, Quadratic) or a subclass of "
+            f"bcd.Loss; got {type(loss).__name__}"
+        )
+    if penalty is not None and not isinstance(penalty, Penalty):
+        raise TypeError(
+            "penalty must be None, a penalty of solvers.bcd (L1, ElasticNet, Box, NonNegative, GroupL2) or a subclass of "
+            f"bcd.Penalty; got {type(penalty).__name__}"
+        )
+    term = free_term(loss.size) if penalty is None else penalty.term(loss.shape, loss.n_free)
+    if term.size != loss.size:
+        raise InvalidProblemError(f"the penalty has {term.size} coordinates and the loss {loss.size}")
+    return Composite(loss, term)
+
+
+def is_free(term: Term) -> bool:
+    """Whether the penalty vanishes."""
+    return isinstance(term, SeparableTerm) and term.smooth

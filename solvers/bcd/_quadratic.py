@@ -1,0 +1,206 @@
+"""The quadratic loss f(x) = x^T Q x / 2 - c^T x, with Q symmetric positive semidefinite, sparse or dense."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+
+from solvers._core.arrays import Array, FloatArray, IntArray, as_float_array, freeze, kind_of, namespace_of, to_host
+from solvers._core.errors import BackendError, InvalidProblemError
+from solvers._core.linalg import UNIT
+from solvers.bcd._design import sparse_matrix
+from solvers.bcd._loss import Loss
+
+__all__ = ["Quadratic"]
+
+# Dense matrices up to this size are factorised to prove that they are positive semidefinite.
+DENSE_CHECK = 2000
+
+
+class Quadratic(Loss):
+    """f(x) = x^T Q x / 2 - c^T x.
+
+    Parameters
+    ----------
+    Q : (n, n) array_like or scipy.sparse
+        Symmetric and positive semidefinite; graph Laplacians with some nodes removed are the sparse case in mind.
+    c : (n,) array_like
+
+    Raises
+    ------
+    InvalidProblemError
+        Q is not symmetric (the entry is named), or has a negative diagonal entry or (where it can be factorised) a
+        negative eigenvalue.
+    """
+
+    def __init__(self, Q: Any, c: Any) -> None:
+        self.kind = kind_of(Q)
+        expected = "an (n, n) symmetric matrix"
+        self.sparse: scipy.sparse.csc_array | None = None
+        self.dense: Array = None
+        if self.kind == "sparse":
+            self.sparse = sparse_matrix(Q, "Q", expected)
+            shape = self.sparse.shape
+        else:
+            self.dense = as_float_array(Q, "Q", ndim=2, expected=expected)
+            shape = tuple(self.dense.shape)
+        if kind_of(c) != ("numpy" if self.sparse is not None else self.kind):
+            raise BackendError(f"c is a {kind_of(c)} array and Q is {self.kind}; convert one explicitly")
+        self.c = as_float_array(c, "c", ndim=1, expected="an (n,) vector")
+        if shape[0] != shape[1] or self.c.shape[0] != shape[0]:
+            raise InvalidProblemError(f"Q must be (n, n) and c (n,); got {tuple(shape)} and {tuple(self.c.shape)}")
+        self.shape = (int(shape[0]),)
+        self.device = None if isinstance(self.c, np.ndarray) else self.c.device
+        self.host_c: FloatArray = to_host(self.c)
+        self._check()
+
+    @property
+    def xp(self) -> ModuleType:
+        """Array namespace of the data; not stored, so that problems pickle."""
+        return namespace_of(self.c)
+
+    def with_linear(self, c: FloatArray) -> Quadratic:
+        """The same Q with another c; Q is not checked again."""
+        other = copy.copy(self)
+        other.c = other.host_c = freeze(np.asarray(c, dtype=np.float64))
+        return other
+
+    def _check(self) -> None:
+        if self.sparse is not None:
+            difference = abs(self.sparse - self.sparse.T).tocoo()
+            worst = int(np.argmax(difference.data)) if difference.nnz else -1
+            most = float(difference.data[worst]) if worst >= 0 else 0.0
+            row, column = (int(difference.row[worst]), int(difference.col[worst])) if worst >= 0 else (0, 0)
+        else:
+            host = to_host(self.dense)
+            difference = np.abs(host - host.T)
+            row, column = (int(k) for k in np.unravel_index(np.argmax(difference), difference.shape))
+            most = float(difference[row, column])
+        if most > 0:
+            raise InvalidProblemError(
+                f"Q must be symmetric; Q[{row}, {column}] and Q[{column}, {row}] differ by {most!r} "
+                "(pass (Q + Q.T) / 2 if that is rounding)"
+            )
+        diagonal = self.lipschitz
+        if np.any(diagonal < 0):
+            j = int(np.argmin(diagonal))
+            raise InvalidProblemError(f"Q must be positive semidefinite; Q[{j}, {j}] is {float(diagonal[j])!r}")
+        if self.dominance < 0 and self.size <= DENSE_CHECK:
+            slack = 64 * UNIT * self.size * max(float(np.max(self.row_sums)), 0.0)
+            if self.curvature < -2 * slack:
+                raise InvalidProblemError(
+                    f"Q must be positive semidefinite; its least eigenvalue is about {self.curvature + slack:.6g}"
+                )
+
+    @property
+    def matrix(self) -> Any:
+        """Q, sparse or dense."""
+        return self.dense if self.sparse is None else self.sparse
+
+    @cached_property
+    def lipschitz(self) -> FloatArray:
+        """The diagonal of Q."""
+        if self.sparse is not None:
+            return np.asarray(self.sparse.diagonal())
+        return np.array(np.diagonal(to_host(self.dense)))
+
+    @cached_property
+    def row_sums(self) -> FloatArray:
+        """Sums of the absolute values of the rows."""
+        if self.sparse is not None:
+            return np.asarray(
+                np.bincount(self.sparse.indices, weights=np.abs(self.sparse.data), minlength=self.size), np.float64
+            )
+        return np.asarray(np.sum(np.abs(to_host(self.dense)), axis=1))
+
+    @cached_property
+    def row_counts(self) -> FloatArray:
+        """Stored entries of each row."""
+        if self.sparse is not None:
+            return np.diff(self.sparse.indptr).astype(np.float64)
+        return np.full(self.size, float(self.size))
+
+    @cached_property
+    def dominance(self) -> float:
+        """A lower bound on the least eigenvalue from Gershgorin's discs, rounding included."""
+        slack = 2 * UNIT * (self.row_counts + 4) * self.row_sums
+        return float(np.min(2.0 * self.lipschitz - self.row_sums - slack))
+
+    @cached_property
+    def curvature(self) -> float:
+        """A proved lower bound on the least eigenvalue: Gershgorin's, or for small matrices a full eigensolver's."""
+        best = self.dominance
+        if best < 0 and self.size <= DENSE_CHECK:
+            full = to_host(self.dense) if self.sparse is None else self.sparse.toarray()
+            least = float(scipy.linalg.eigvalsh(full, subset_by_index=(0, 0), check_finite=False)[0])
+            # Tridiagonalisation is backward stable: 10 n UNIT |Q|_2, and |Q|_2 is below the largest row sum.
+            best = max(best, least - 64 * UNIT * self.size * float(np.max(self.row_sums)))
+        return best
+
+    def image(self, x: FloatArray) -> Array:
+        """Q x."""
+        if self.sparse is not None:
+            return np.asarray(self.sparse @ x)
+        return self.dense @ (x if self.device is None else self.xp.asarray(x, device=self.device))
+
+    def value(self, x: FloatArray, z: Array) -> float:
+        """f."""
+        return float(np.sum(x * (0.5 * to_host(z) - self.host_c)))
+
+    def value_error(self, x: FloatArray, z: Array) -> float:
+        """Rounding of Q x and of the sum."""
+        size = np.abs(x)
+        most = self.absolute_image(size) + np.abs(self.host_c)
+        return float(np.sum(size * most)) * UNIT * 2 * (float(np.max(self.row_counts)) + 64)
+
+    def absolute_image(self, size: FloatArray) -> FloatArray:
+        """|Q| times a non-negative vector."""
+        if self.sparse is not None:
+            positive = scipy.sparse.csc_array(
+                (np.abs(self.sparse.data), self.sparse.indices, self.sparse.indptr), shape=self.sparse.shape
+            )
+            return np.asarray(positive @ size)
+        return np.asarray(np.abs(to_host(self.dense)) @ size)
+
+    def gradient(self, z: Array) -> FloatArray:
+        """Q x - c."""
+        return np.asarray(to_host(z) - self.host_c)
+
+    def moved(self, z: Array, block: IntArray, d: FloatArray) -> Array:
+        """z + Q_b d."""
+        return z + np.asarray(self.matrix[:, block] @ d)
+
+    def block_gradient(self, z: Array, block: IntArray) -> FloatArray:
+        """(Q x - c)_b."""
+        return np.asarray(z[block] - self.host_c[block])
+
+    def block_hessian(self, z: Array, block: IntArray) -> FloatArray:
+        """Q_bb."""
+        return self.block_bound(block)
+
+    def block_bound(self, block: IntArray) -> FloatArray:
+        """Q_bb."""
+        if self.sparse is not None:
+            return np.asarray(self.sparse[block][:, block].toarray())
+        return np.asarray(self.dense[np.ix_(block, block)])
+
+    @cached_property
+    def graph(self) -> scipy.sparse.csr_array:
+        """Q as CSR: its off-diagonal pattern is the graph of the coordinates."""
+        if self.sparse is not None:
+            # Q is symmetric: its CSC arrays are its CSR arrays.
+            return scipy.sparse.csr_array(
+                (self.sparse.data, self.sparse.indices, self.sparse.indptr), shape=self.sparse.shape
+            )
+        graph = scipy.sparse.csr_array(self.dense)
+        freeze(graph.data)
+        return graph
+
+
+Quadratic.__module__ = "solvers.bcd"

@@ -1,0 +1,69 @@
+"""The family's Result and the certificates of its bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from solvers._core.arrays import FloatArray
+from solvers._core.result import Result
+
+__all__ = ["BCDResult", "Certificate", "DualCertificate", "PointCertificate"]
+
+
+@dataclass(frozen=True)
+class DualCertificate:
+    """A Fenchel dual point of a linear model; see :mod:`solvers.bcd._certificate`.
+
+    Attributes
+    ----------
+    theta : (n,) or (n, K) float64
+        One number per row (and class): the negative slope of the loss that supports it from below.
+    """
+
+    theta: FloatArray
+    kind: Literal["dual"] = "dual"
+
+
+@dataclass(frozen=True)
+class PointCertificate:
+    """A point whose supporting plane bounds a quadratic from below.
+
+    Attributes
+    ----------
+    point : (size,) float64
+        Where the plane touches.
+    weights : (size,) float64 or None
+        w > 0 with (2 diag(Q) - |Q|) w > 0, which proves that Q is positive definite and bounds its inverse.
+    """
+
+    point: FloatArray
+    weights: FloatArray | None = None
+    kind: Literal["point"] = "point"
+
+
+Certificate = DualCertificate | PointCertificate
+
+
+class BCDResult(Result):
+    """A minimiser with a proved bound on the minimum.
+
+    Besides the fields of :class:`solvers.Result`:
+
+    Attributes
+    ----------
+    support : (k,) int64
+        Flat indices of the non-zero entries of ``x``, ascending.
+    intercept : float or (K,) float64
+        The unpenalised constant, 0.0 where none is fitted.
+    kkt : float
+        Largest distance of the negative gradient from the subdifferential of the penalty.
+    """
+
+    support: Any
+    intercept: Any
+    kkt: float
+
+
+for _public in (BCDResult, DualCertificate, PointCertificate):
+    _public.__module__ = "solvers.bcd"

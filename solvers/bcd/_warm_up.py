@@ -1,0 +1,36 @@
+"""Compile the family's kernels on tiny problems."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+
+from solvers.bcd._label_propagation import label_propagation as run_label_propagation
+from solvers.bcd._losses import LeastSquares, Logistic
+from solvers.bcd._minimize_bcd import minimize_bcd as run_minimize_bcd
+from solvers.bcd._penalties import L1, Box
+from solvers.bcd._quadratic import Quadratic
+
+__all__ = ["label_propagation", "minimize_bcd"]
+
+
+def minimize_bcd() -> None:
+    """All engines."""
+    A = np.array([[1.0, 0.5], [0.0, 1.0], [1.0, 1.0]])
+    path = scipy.sparse.diags_array([[-1.0], [2.5, 2.5], [-1.0]], offsets=[-1, 0, 1], shape=(2, 2), format="csr")
+    run_minimize_bcd(LeastSquares(A, [1.0, 0.0, 2.0]), L1(0.5))
+    run_minimize_bcd(Logistic(scipy.sparse.csc_array(A), [1.0, -1.0, 1.0]), L1(0.1))
+    run_minimize_bcd(Quadratic(path, [1.0, 2.0]), blocks="greedy-forest")
+    run_minimize_bcd(Quadratic(path, [1.0, 2.0]), Box(0.0, 0.5))
+    label_propagation()
+
+
+def label_propagation() -> None:
+    """A cycle with one label, free and bounded."""
+    ones = np.ones(4)
+    cycle = scipy.sparse.coo_array(
+        (np.tile(ones, 2), ([0, 1, 2, 3, 1, 2, 3, 0], [1, 2, 3, 0, 0, 1, 2, 3])), shape=(4, 4)
+    )
+    labels = np.array([1.0, np.nan, np.nan, np.nan])
+    run_label_propagation(cycle, labels)
+    run_label_propagation(cycle, labels, bounds=(0.0, 0.5))
