@@ -53,3 +53,5 @@ if TYPE_CHECKING:
     from solvers._core.result import Verification as Verification
     from solvers._examples import load_example as load_example
     from solvers._warm_up import warm_up as warm_up
+    from solvers.completion import CompletionResult as CompletionResult
+    from solvers.completion import complete_matrix as complete_matrix

@@ -74,6 +74,20 @@ ENTRIES: tuple[Entry, ...] = (
         model="clustering._models:certify_kmeans_model",
         warm_up="clustering._warm_up:certify_kmeans",
     ),
+    Entry(
+        name="complete_matrix",
+        family="completion",
+        sense="min",
+        summary="low-rank matrix completion by robust alternating minimisation, with a dual certificate",
+        guarantee="bound <= objective of every matrix of any rank (0 without a nuclear-norm term)",
+        methods=("auto", "altmin", "altmin-exact", "altmin-sketch"),
+        backends=("numba",),
+        omits=(),
+        reference="Gu, Song, Yin and Zhang, Low rank matrix completion via robust alternating minimization, ICLR 2024",
+        verifier="solvers.completion._verify:verify_complete_matrix",
+        model="solvers.completion._models:complete_matrix_model",
+        warm_up="solvers.completion._warm_up:complete_matrix",
+    ),
 )
 
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
@@ -81,6 +95,8 @@ EXPORTS: dict[str, str] = {
     "ClusteringResult": "clustering",
     "certify_kmeans": "clustering",
     "kmeans_sdp": "clustering",
+    "CompletionResult": "solvers.completion",
+    "complete_matrix": "solvers.completion",
     "History": "solvers._core.result",
     "Result": "solvers._core.result",
     "Status": "solvers._core.result",
