@@ -26,8 +26,8 @@ DEAD, MAX_GROWTHS = 1e-7, 20
 class Sweeper:
     """Sweeps that choose their own accuracy.
 
-    The accuracy ``eta`` follows the last sweep's progress: half of the fall of the objective's square root where it fell
-    (no better solves than the outer contraction can use), a tenth of the last one where it rose.
+    The accuracy ``eta`` follows the last sweep's progress: half of the fall of the objective's square root where it
+    fell (no better solves than the outer contraction can use), a tenth of the last one where it rose.
     """
 
     def __init__(self, run: Run, inner: str) -> None:
@@ -132,9 +132,9 @@ def polish(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
             if root <= tol * size or idle >= 2:
                 monitor.finish(Status.CONVERGED)
         monitor.checkpoint(residual=math.sqrt(2.0 * max(fun, 0.0)) / size if size else 0.0)
-    if problem.reg > 0.0 and monitor.status is not Status.OPTIMAL and monitor.nit > certified_at:
-        if not monitor.out_of_time():
-            run.certify(factors)
+    limited = problem.reg > 0.0 and monitor.status is not Status.OPTIMAL and monitor.nit > certified_at
+    if limited and not monitor.out_of_time():
+        run.certify(factors)
     return factors
 
 
@@ -161,5 +161,8 @@ def _open_gap(run: Run) -> str:
     factors: Factors = run.monitor.x
     full = factors.rank == run.problem.rank and factors.s[-1] > 1e-9 * factors.s[0]
     if full and run.monitor.gap > run.monitor.common.tol:
-        return "A stationary point of the factors; the convex optimum has a larger rank: raise rank or reg to close the gap."
+        return (
+            "A stationary point of the factors; the convex optimum has a larger rank: "
+            "raise rank or reg to close the gap."
+        )
     return ""

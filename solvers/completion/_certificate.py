@@ -8,13 +8,15 @@ and for every Y supported on Omega with ||Y||_2 <= reg (and, for the Huber loss,
 
     C >= sum_Omega ( Y_ij A_ij - Y_ij^2 / (2 w_ij) ).                                                          (1)
 
-Y = alpha R with R = w * psi(A - X), the clipped residual at any X. At a minimiser ||R||_2 = reg and alpha = 1 closes the gap.
-The numbers R_ij *are* the dual point once computed, so their rounding errors do not matter; those of (1) and of the norm do.
+Y = alpha R with R = w * psi(A - X), the clipped residual at any X. At a minimiser ||R||_2 = reg and alpha = 1 closes
+the gap. The numbers R_ij *are* the dual point once computed, so their rounding errors do not matter; those of (1)
+and of the norm do.
 
-The norm is bounded above, never estimated: by a full singular value decomposition where that is affordable, otherwise by
-deflation. With orthonormal P, Q (the factors) the blocks PᵀRQ, PᵀR(I-QQᵀ), (I-PPᵀ)RQ are small and their norms computed in
-full. The norm of the remainder E = (I-PPᵀ)R(I-QQᵀ) comes from q Lanczos steps on EᵀE from a uniformly random start, drawn
-after R is fixed: the largest Ritz value theta satisfies (Kuczynski and Wozniakowski 1992, theorem 3)
+The norm is bounded above, never estimated: by a full singular value decomposition where that is affordable,
+otherwise by deflation. With orthonormal P, Q (the factors) the blocks PᵀRQ, PᵀR(I-QQᵀ), (I-PPᵀ)RQ are small and
+their norms computed in full. The norm of the remainder E = (I-PPᵀ)R(I-QQᵀ) comes from q Lanczos steps on EᵀE from a
+uniformly random start, drawn after R is fixed: the largest Ritz value theta satisfies (Kuczynski and Wozniakowski
+1992, theorem 3)
 
     Prob( theta <= (1 - epsilon) ||E||² ) <= 1.648 sqrt(n) exp( -sqrt(epsilon) (2 q - 1) ).
 """
@@ -106,14 +108,12 @@ def entry_residuals(problem: CompletionProblem, left: FloatArray, right: FloatAr
 
 def nuclear_norm(problem: CompletionProblem, left: FloatArray, right: FloatArray) -> float:
     """|| D^{1/2} left rightᵀ E^{1/2} ||_* from two triangular factors."""
-    r1 = np.linalg.qr(problem.row_scale[:, None] * left, mode="r")
-    r2 = np.linalg.qr(problem.col_scale[:, None] * right, mode="r")
+    r1 = np.asarray(np.linalg.qr(problem.row_scale[:, None] * left, mode="r"))
+    r2 = np.asarray(np.linalg.qr(problem.col_scale[:, None] * right, mode="r"))
     return float(np.sum(scipy.linalg.svdvals(r1 @ r2.T, check_finite=False)))
 
 
-def objective(
-    problem: CompletionProblem, left: FloatArray, right: FloatArray, delta: float
-) -> tuple[float, float]:
+def objective(problem: CompletionProblem, left: FloatArray, right: FloatArray, delta: float) -> tuple[float, float]:
     """The objective at left rightᵀ and a bound on the rounding error of two such evaluations."""
     residual = entry_residuals(problem, left, right)
     weights = problem.observed.weights
@@ -125,14 +125,19 @@ def objective(
     slope = np.abs(problem.clipped(residual, delta))
     noise = 4 * UNIT * (k + 4) * size
     error = float(np.sum(weights * (slope * noise + noise * noise))) + 4 * SUM_ERROR * UNIT * loss
-    scaled = float(np.linalg.norm(problem.row_scale[:, None] * left) * np.linalg.norm(problem.col_scale[:, None] * right))
+    scaled = float(
+        np.linalg.norm(problem.row_scale[:, None] * left) * np.linalg.norm(problem.col_scale[:, None] * right)
+    )
     return loss + problem.reg * norm, error + problem.reg * 8 * SVD_ERROR * UNIT * k * (max(problem.shape) + k) * scaled
 
 
 def dual_bound(
     problem: CompletionProblem, left: FloatArray, right: FloatArray, delta: float, *, checking: bool
 ) -> DualBound:
-    """(1) at the residual of left rightᵀ; ``checking`` spends twice the Lanczos steps, so that it confirms what was published."""
+    """(1) at the residual of left rightᵀ.
+
+    ``checking`` spends twice the Lanczos steps, so that it confirms what was published with half of them.
+    """
     dual = problem.observed.weights * problem.clipped(entry_residuals(problem, left, right), delta)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.where(problem.entry_scale > 0, dual / problem.entry_scale, 0.0)
@@ -190,7 +195,7 @@ def _deflated_norm(
     steps, failure = (CHECKED_STEPS, CHECKED_FAILURE) if checking else (PUBLISHED_STEPS, PUBLISHED_FAILURE)
     if matrix.shape[1] > matrix.shape[0]:
         matrix, left, right = matrix.T.tocsr(), right, left
-    m, n = matrix.shape
+    n = matrix.shape[1]
     transposed = matrix.T.tocsr()
     p, q = _basis(left), _basis(right)
     image, coimage = matrix @ q, transposed @ p
@@ -225,8 +230,8 @@ def _lanczos(
 ) -> float:
     """Square root of the largest Ritz value of EᵀE after ``steps`` steps from a uniformly random start.
 
-    Golub-Kahan bidiagonalisation with full reorthogonalisation. The start comes from fresh entropy on purpose: it must not
-    be predictable from anything that the matrix was made from.
+    Golub-Kahan bidiagonalisation with full reorthogonalisation. The start comes from fresh entropy on purpose: it
+    must not be predictable from anything that the matrix was made from.
     """
     m, n = matrix.shape
     start = np.random.default_rng().standard_normal(n)

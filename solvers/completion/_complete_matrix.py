@@ -58,8 +58,8 @@ def complete_matrix(
     Parameters
     ----------
     A : scipy.sparse array, (rows, cols, values, shape), or (m, n) array_like
-        Observed entries. In sparse input every stored entry is data, explicit zeros too; in a dense array NaN means unseen.
-        Not modified.
+        Observed entries. In sparse input every stored entry is data, explicit zeros too; in a dense array NaN means
+        unseen. Not modified.
     rank : int
         k, from 1 to min(m, n).
     weights : array_like or scipy.sparse, optional
@@ -74,22 +74,23 @@ def complete_matrix(
     delta : float or "auto"
         Huber threshold in the unit of A; "auto" takes 1.345 robust standard deviations of the residuals.
     biases : bool
-        Fit shrunk row and column effects first and complete the remainder. ``fun`` and ``bound`` hold for these effects.
+        Fit shrunk row and column effects first and complete the remainder. ``fun`` and ``bound`` hold for these
+        effects.
     holdout : float
         Fraction of the entries kept out of the fit to measure ``holdout_rmse``.
     duplicates : {"error", "mean"}
         What repeated positions mean: a mistake, or measurements to be averaged (their weights add).
     method : {"auto", "altmin", "altmin-exact", "altmin-sketch"}
         How rows are solved: "altmin" chooses per row by operation counts between a Gram matrix with Cholesky factor and
-        conjugate gradients in an orthonormal basis; "altmin-exact" always takes the first; "altmin-sketch" preconditions
-        conjugate gradients by a CountSketch of the row. "auto" is "altmin".
+        conjugate gradients in an orthonormal basis; "altmin-exact" always takes the first; "altmin-sketch"
+        preconditions conjugate gradients by a CountSketch of the row. "auto" is "altmin".
     x0 : CompletionResult, (U, s, V) or (U, V), optional
         Where to start; fewer columns than the rank are added to.
     tol : float
-        With ``reg > 0`` the run ends as OPTIMAL once ``gap <= tol``, and as CONVERGED if sweeps stop improving first (the
-        rank is then too small for the convex optimum). With ``reg == 0`` it ends once the root mean square residual is
-        below 1e-3 sqrt(tol) times that of A (OPTIMAL: nothing fits better; the default gives six digits, 1e-12 gives
-        nine), or falls by less than a fraction tol per sweep (CONVERGED).
+        With ``reg > 0`` the run ends as OPTIMAL once ``gap <= tol``, and as CONVERGED if sweeps stop improving first
+        (the rank is then too small for the convex optimum). With ``reg == 0`` it ends once the root mean square
+        residual is below 1e-3 sqrt(tol) times that of A (OPTIMAL: nothing fits better; the default gives six digits,
+        1e-12 gives nine), or falls by less than a fraction tol per sweep (CONVERGED).
     max_iter : int, optional
         Sweeps over rows and columns; 500 by default.
     time_limit : float, optional
@@ -105,8 +106,8 @@ def complete_matrix(
     backend : {"auto", "numba"}
         Compiled kernels on the host.
     options : mapping, optional
-        ``precision`` ("double" or "single"): arithmetic of the sweeps; the answer's objective and bound are always computed
-        in double. ``stage_sweeps`` (3): sweeps per rank of the continuation.
+        ``precision`` ("double" or "single"): arithmetic of the sweeps; the answer's objective and bound are always
+        computed in double. ``stage_sweeps`` (3): sweeps per rank of the continuation.
 
     Returns
     -------
@@ -125,27 +126,28 @@ def complete_matrix(
     ``reg == 0`` it is 0, and ``determined`` says whether the entries fix the completion locally; a fit that they do not
     fix is reported as STALLED, however small its residual.
 
-    *Algorithm.* The rank grows from 1 to k by leading singular pairs of the residual, with a few sweeps at each. A sweep
-    solves rows, then columns, as small least-squares problems in the singular basis of the iterate, to an accuracy tied to
-    the last sweep's progress. With outliers: Huber weights at a falling threshold, and rejection that is tried on a copy.
+    *Algorithm.* The rank grows from 1 to k by leading singular pairs of the residual, with a few sweeps at each. A
+    sweep solves rows, then columns, as small least-squares problems in the singular basis of the iterate, to an
+    accuracy tied to the last sweep's progress. With outliers: Huber weights at a falling threshold, and rejection
+    that is tried on a copy.
 
-    *Complexity.* A sweep takes O(N k) operations per conjugate gradient step for N entries, or O(N k² + (m + n) k³) exactly;
-    memory O(N + (m + n) k).
+    *Complexity.* A sweep takes O(N k) operations per conjugate gradient step for N entries, or O(N k² + (m + n) k³)
+    exactly; memory O(N + (m + n) k).
 
     References
     ----------
     P. Jain, P. Netrapalli and S. Sanghavi, Low-rank matrix completion using alternating minimization, STOC 2013.
     Y. Gu, Z. Song, J. Yin and L. Zhang, Low rank matrix completion via robust alternating minimization in nearly linear
     time, ICLR 2024.
-    J. Kuczynski and H. Wozniakowski, Estimating the largest eigenvalue by the power and Lanczos algorithms with a random
-    start, SIAM J. Matrix Anal. Appl. 13, 1992.
+    J. Kuczynski and H. Wozniakowski, Estimating the largest eigenvalue by the power and Lanczos algorithms with a
+    random start, SIAM J. Matrix Anal. Appl. 13, 1992.
 
     Examples
     --------
     >>> import numpy as np, solvers
     >>> A = np.outer([1.0, 2.0, 3.0, 4.0], [1.0, -1.0, 2.0])
     >>> A[0, 1] = A[3, 2] = np.nan
-    >>> result = solvers.complete_matrix(A, 1, rng=0)
+    >>> result = solvers.complete_matrix(A, 1, tol=1e-12, rng=0)
     >>> result.predict([0, 3], [1, 2]).round(6), result.determined
     (array([-1.,  8.]), True)
     """

@@ -1,7 +1,7 @@
 """Rank continuation: one more singular pair of the gradient at a time.
 
-Spectral starts bury the small singular values of an ill-conditioned matrix in the noise of the mask; a pair taken from the
-residual, after what is known has been fitted, does not.
+Spectral starts bury the small singular values of an ill-conditioned matrix in the noise of the mask; a pair taken
+from the residual, after what is known has been fitted, does not.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def grow(
 ) -> Factors:  # fmt: skip
     """Append up to ``count`` pairs of the gradient's leading singular vectors, each as long as is best on its own.
 
-    Fewer, or none, are appended where the gradient's singular values are not above ``reg``: nothing else lowers the convex
-    objective then.
+    Fewer, or none, are appended where the gradient's singular values are not above ``reg``: nothing else lowers the
+    convex objective then.
     """
     residual = work.residuals(factors).astype(np.float64)
     weights = work.rows.weights.astype(np.float64) if len(work.rows.weights) else None

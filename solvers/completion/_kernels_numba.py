@@ -4,8 +4,8 @@ A half sweep solves, for every row i with observed positions (j_t, a_t) and weig
 
     min_x  1/2 sum_t w_t (a_t - q_{j_t}^T x)^2 + 1/2 sum_l penalty_l x_l^2,
 
-where the rows q_j of the fixed factor Q are orthonormal as columns, so that under uniform sampling the Gram matrix of a row
-is near a multiple of the identity and conjugate gradients contract by about sqrt(k / d_i) per step.
+where the rows q_j of the fixed factor Q are orthonormal as columns, so that under uniform sampling the Gram matrix
+of a row is near a multiple of the identity and conjugate gradients contract by about sqrt(k / d_i) per step.
 """
 
 from __future__ import annotations
@@ -318,4 +318,3 @@ def solve_rows(
             total += r[t] * r[t]
         losses[i] = total
     return work
-

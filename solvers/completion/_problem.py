@@ -306,13 +306,11 @@ def _from_triplets(A: Sequence[Any]) -> tuple[tuple[int, int], IntArray, IntArra
     return (m, n), rows, cols, values
 
 
-def _from_dense(
-    A: Any, weights: Any
-) -> tuple[tuple[int, int], IntArray, IntArray, FloatArray, FloatArray | None]:
+def _from_dense(A: Any, weights: Any) -> tuple[tuple[int, int], IntArray, IntArray, FloatArray, FloatArray | None]:
     dense = to_host(as_float_array(A, "A", ndim=2, finite=False, expected="an (m, n) array, NaN where unseen,"))
     if np.isinf(dense).any():
         raise InvalidProblemError(f"A must be finite or NaN; got {int(np.isinf(dense).sum())} infinite entries")
-    rows, cols = np.nonzero(~np.isnan(dense))
+    rows, cols = (index.astype(np.int64, copy=False) for index in np.nonzero(~np.isnan(dense)))
     given = None
     if weights is not None:
         array = to_host(as_float_array(weights, "weights", ndim=2, finite=False, expected=f"a {dense.shape} array"))
@@ -324,7 +322,7 @@ def _from_dense(
 
 def _indices(value: Any, name: str) -> IntArray:
     array = np.asarray(to_host(value))
-    if array.ndim != 1 or array.dtype.kind not in "iu" and array.size:
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise InvalidProblemError(f"{name} must be a vector of integers; got shape {array.shape}, dtype {array.dtype}")
     return array.astype(np.int64, copy=False)
 
@@ -332,7 +330,9 @@ def _indices(value: Any, name: str) -> IntArray:
 def _entry_weights(value: Any, count: int) -> FloatArray:
     array = _plain_floats(value, "weights")
     if array.shape != (count,):
-        raise InvalidProblemError(f"weights must have one value per observed entry, ({count},); got shape {array.shape}")
+        raise InvalidProblemError(
+            f"weights must have one value per observed entry, ({count},); got shape {array.shape}"
+        )
     return array
 
 

@@ -80,7 +80,8 @@ class CompletionResult(Result):
         for start in range(0, len(out), CHUNK):
             part = slice(start, start + CHUNK)
             out[part] = np.einsum("tk,tk->t", scaled[flat_i[part]], self.V[flat_j[part]])
-        return (out + self.row_bias[flat_i] + self.col_bias[flat_j]).reshape(i.shape)
+        out += self.row_bias[flat_i] + self.col_bias[flat_j]
+        return out.reshape(i.shape)
 
 
 def _index(value: Any, size: int, name: str) -> IntArray:

@@ -1,8 +1,8 @@
 """Gross outliers: Huber sweeps with a falling threshold and guarded rejection.
 
-A redescending weight tied to the residuals' median collapses on noise-free data: the median tends to zero, and what has not
-converged yet is rejected. Here entries are rejected on a copy of the iterate only, and the copy is believed only if it then
-fits the entries it kept to the rounding level, or at least lowers the median residual.
+A redescending weight tied to the residuals' median collapses on noise-free data: the median tends to zero, and what
+has not converged yet is rejected. Here entries are rejected on a copy of the iterate only, and the copy is believed
+only if it then fits the entries it kept to the rounding level, or at least lowers the median residual.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from solvers._core.arrays import FloatArray
 from solvers.completion._altmin import Sweeper, polish
 from solvers.completion._growth import grow
 from solvers.completion._problem import MAD_TO_SIGMA
 from solvers.completion._run import Run
-from solvers.completion._sweeps import Factors, SweepRule, half_sweep
+from solvers.completion._sweeps import Factors, SweepRule, balanced, half_sweep
 
 __all__ = ["robust_alternate"]
 
@@ -28,6 +29,8 @@ CLIP = 3.0
 FIRST_TRIAL, TRIAL_EVERY, LAST_SWEEP = 10, 5, 60
 REJECT_BEYOND, REJECT_SHARE = 10.0, 0.5
 FROZEN_SWEEPS, FROZEN_PROGRESS, RECOVERED = 25, 0.9, 1e-11
+# Up to this share of rows and columns is refitted from so many elemental subsets each.
+STUCK_SHARE, ELEMENTAL_FITS = 0.1, 200
 # Thresholds stop falling at this share of the data's spread, above the rounding level.
 DELTA_FLOOR = 1e-9
 
@@ -57,7 +60,7 @@ def robust_alternate(run: Run, factors: Factors, inner: str) -> Factors:
 
 def _clipped_start(run: Run, factors: Factors) -> Factors:
     problem = run.problem
-    width = CLIP * problem.spread
+    width = CLIP * problem.spread / MAD_TO_SIGMA
     clipped = problem.observed.weights * np.clip(problem.targets, -width, width)
     if run.work.scale is not None:
         clipped = clipped / run.work.scale
@@ -99,14 +102,25 @@ def _find_threshold(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
 
 
 def _frozen_trial(run: Run, sweeper: Sweeper, factors: Factors) -> Trial | None:
-    """Least-squares sweeps on the entries that look sound, on a copy; None where too many would be rejected."""
+    """Least-squares sweeps on the entries that look sound, on a copy; None where too many would be rejected.
+
+    A row or column that would lose half of its entries has not converged yet: it keeps the better half.
+    """
     problem = run.problem
     size = np.abs(sweeper.plain_residuals(factors))
-    kept = size <= REJECT_BEYOND * MAD_TO_SIGMA * float(np.median(size))
+    limit = REJECT_BEYOND * MAD_TO_SIGMA * float(np.median(size))
     observed = problem.observed
-    rows = np.bincount(observed.rows[kept], minlength=problem.shape[0])
-    cols = np.bincount(observed.cols[kept], minlength=problem.shape[1])
-    if float(np.mean(kept)) <= REJECT_SHARE or min(int(rows.min()), int(cols.min())) <= problem.rank:
+    sides = (observed.rows, problem.shape[0]), (observed.cols, problem.shape[1])
+    stuck = [_starved(size <= limit, index, count, problem.rank) for index, count in sides]
+    if 0 < sum(int(s.sum()) for s in stuck) <= STUCK_SHARE * sum(problem.shape):
+        factors = _refitted(run, factors, *stuck)
+        size = np.abs(sweeper.plain_residuals(factors))
+    kept = size <= limit
+    for index, count in sides:
+        starved = _starved(kept, index, count, problem.rank)
+        if starved.any():
+            kept = kept | (starved[index] & (size <= _group_medians(size, index, count)[index]))
+    if float(np.mean(kept)) <= REJECT_SHARE:
         return None
     weights: Any = run.work.base_weights * kept
     run.work.reweight(weights)
@@ -122,6 +136,45 @@ def _frozen_trial(run: Run, sweeper: Sweeper, factors: Factors) -> Trial | None:
         if count >= 4 and rms > FROZEN_PROGRESS * before:
             break
     return Trial(factors, kept, rms)
+
+
+def _starved(kept: npt.NDArray[np.bool_], index: npt.NDArray[np.int32], count: int, rank: int) -> npt.NDArray[np.bool_]:
+    """Rows (or columns) that would lose half of their entries, or all but ``rank`` of them."""
+    least = np.maximum(rank + 1, REJECT_SHARE * np.bincount(index, minlength=count))
+    starved: npt.NDArray[np.bool_] = np.bincount(index[kept], minlength=count) < least
+    return starved
+
+
+def _refitted(run: Run, factors: Factors, rows: npt.NDArray[np.bool_], cols: npt.NDArray[np.bool_]) -> Factors:
+    """Fits the given rows and columns afresh from elemental subsets (Rousseeuw 1984), the others standing.
+
+    Where outliers are a large part of a short row, the Huber fit of that row may settle on them. Of many exact fits
+    to as many entries as unknowns, the one with the least median residual does not, if half of the entries are sound.
+    """
+    left, right = factors.U * factors.s, factors.V.copy()
+    for chosen, moving, fixed, side in ((rows, left, right, run.work.rows), (cols, right, left, run.work.cols)):
+        for i in np.flatnonzero(chosen):
+            part = slice(side.indptr[i], side.indptr[i + 1])
+            panel, values = fixed[side.indices[part]], side.values[part]
+            if len(values) <= factors.rank:
+                continue
+            subsets = np.argsort(run.rng.random((ELEMENTAL_FITS, len(values))), axis=1)[:, : factors.rank]
+            systems = panel[subsets]
+            sound = np.abs(np.linalg.det(systems)) > 0.0
+            fits = np.linalg.solve(systems[sound], values[subsets[sound]][..., None])[..., 0]
+            if len(fits):
+                misses = np.median(np.abs(values - fits @ panel.T), axis=1)
+                moving[i] = fits[int(np.argmin(misses))]
+    q, r = np.linalg.qr(right)
+    return balanced(np.ascontiguousarray(left @ r.T), np.ascontiguousarray(q))
+
+
+def _group_medians(size: FloatArray, index: npt.NDArray[np.int32], count: int) -> FloatArray:
+    """Upper median of ``size`` in each group; 0 for empty groups."""
+    order = np.lexsort((size, index))
+    lengths = np.bincount(index, minlength=count)
+    middle = np.minimum(np.cumsum(lengths) - lengths + lengths // 2, len(size) - 1)
+    return np.where(lengths > 0, size[order[middle]], 0.0)
 
 
 def _median(sweeper: Sweeper, factors: Factors) -> float:

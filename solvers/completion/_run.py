@@ -15,8 +15,8 @@ from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.result import Status
 from solvers.completion._certificate import (
-    PUBLISHED_FAILURE,
     CHECKED_FAILURE,
+    PUBLISHED_FAILURE,
     DualCertificate,
     TrivialCertificate,
     dual_bound,
@@ -140,7 +140,9 @@ class Run:
             raise InvalidProblemError(f"x0 must be a CompletionResult, (U, s, V) or (U, V); got {type(x0).__name__}")
         left, right = np.array(parts[0], dtype=np.float64), np.array(parts[-1], dtype=np.float64)
         if left.ndim != 2 or right.ndim != 2 or (len(left), len(right)) != (m, n) or left.shape[1] != right.shape[1]:
-            raise InvalidProblemError(f"x0 must have factors of shapes ({m}, r) and ({n}, r); got {left.shape}, {right.shape}")
+            raise InvalidProblemError(
+                f"x0 must have factors of shapes ({m}, r) and ({n}, r); got {left.shape}, {right.shape}"
+            )
         if len(parts) == 3:
             lengths = np.asarray(parts[1], dtype=np.float64)
             if lengths.shape != (left.shape[1],):
@@ -227,24 +229,25 @@ class Run:
 
     def _judge(self, result: CompletionResult) -> None:
         """A good fit that the data do not determine is no completion: the status says so."""
-        if not result.success:
-            return
         problem = self.problem
         typical = math.sqrt(float(np.mean(problem.targets**2)))
         reason = ""
         if self.determined is False:
             short = len(result.short_rows) + len(result.short_cols)
+            freedom = problem.rank * (sum(problem.shape) - problem.rank)
             cause = (
                 f"{short} rows or columns have fewer than rank = {problem.rank} entries"
                 if short
-                else f"{problem.observed.size} entries for {problem.rank * (sum(problem.shape) - problem.rank)} degrees of freedom"
+                else f"{problem.observed.size} entries for {freedom} degrees of freedom"
             )
             reason = f"The observed entries do not determine a completion of this rank ({cause})"
         elif problem.reg == 0.0 and result.holdout_rmse > HELD_OUT_FACTOR * max(
             result.rmse, self.monitor.common.tol * typical
         ):
             reason = f"The fit does not carry over: held-out RMSE {result.holdout_rmse:.3g}, fitted {result.rmse:.3g}"
-        if reason:
+        if reason and not result.success:
+            result["message"] = f"{result.message} {reason}."
+        elif reason:
             result["status"] = Status.STALLED
             result["success"] = False
             result["message"] = reason + "; lower the rank, or add reg or observations."

@@ -1,13 +1,13 @@
 r"""Alternating half sweeps in the basis in which their conditioning is visible.
 
-The iterate is X~ = U diag(s) Vᵀ with orthonormal U, V (scaled coordinates of :mod:`solvers.completion._problem`). For the
-rows, X = U diag(s) is improved with V fixed:
+The iterate is X~ = U diag(s) Vᵀ with orthonormal U, V (scaled coordinates of :mod:`solvers.completion._problem`).
+For the rows, X = U diag(s) is improved with V fixed:
 
     min_X  1/2 sum w_ij (a_ij - x_i^T v_j)^2 + reg/2 sum_il x_il^2 / s_l,
 
-whose penalty bounds the nuclear norm from above and touches it at the current X; then X = U' diag(s') Wᵀ and V' = V W. The
-columns of the start are orthogonal with lengths s, so a gradient measured in units of 1/s weighs every singular direction
-alike: an ordinary gradient norm would not see the smallest ones until the others have converged.
+whose penalty bounds the nuclear norm from above and touches it at the current X; then X = U' diag(s') Wᵀ and V' = V
+W. The columns of the start are orthogonal with lengths s, so a gradient measured in units of 1/s weighs every
+singular direction alike: an ordinary gradient norm would not see the smallest ones until the others have converged.
 """
 
 from __future__ import annotations
@@ -123,9 +123,7 @@ def sweep(work: Workspace, factors: Factors, rule: SweepRule) -> tuple[Factors, 
     return half_sweep(work, factors, rule, columns=True)
 
 
-def half_sweep(
-    work: Workspace, factors: Factors, rule: SweepRule, *, columns: bool = False
-) -> tuple[Factors, float]:
+def half_sweep(work: Workspace, factors: Factors, rule: SweepRule, *, columns: bool = False) -> tuple[Factors, float]:
     """Solve one side with the other fixed; returns the factors and the objective there."""
     side = work.cols if columns else work.rows
     moving, fixed = (factors.V, factors.U) if columns else (factors.U, factors.V)
@@ -156,7 +154,7 @@ def balanced(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Factors:
 
 
 def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.NDArray[Any]]:
-    """x = basis diag(s) turnᵀ. By the Gram matrix while the squared condition number leaves enough digits."""
+    """X = basis diag(s) turnᵀ. By the Gram matrix while the squared condition number leaves enough digits."""
     k = x.shape[1]
     scale = float(np.max(np.abs(x))) or 1.0
     unit = float(np.finfo(x.dtype).eps)

@@ -1,8 +1,8 @@
 """Is the completion determined by the data, locally? The rank of the tangent system.
 
 Near X = U diag(s) Vᵀ of rank k, the matrices of rank k that agree with X on Omega are, to first order, the kernel of
-(dU, dV) -> P_Omega(dU Vᵀ + U dVᵀ). It always holds the k² directions that leave X where it is; the completion is locally
-unique if there is no other. Rows and columns with fewer than k entries always make another.
+(dU, dV) -> P_Omega(dU Vᵀ + U dVᵀ). It always holds the k² directions that leave X where it is; the completion is
+locally unique if there is no other. Rows and columns with fewer than k entries always make another.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def affordable(shape: tuple[int, int], size: int, rank: int) -> bool:
 def tangent_gap(rows: Orientation, factors: Factors, rng: np.random.Generator) -> float:
     """Smallest eigenvalue of the reduced tangent system off the gauge directions, over its mean diagonal.
 
-    Inverse iteration; each system is solved by conjugate gradients with block diagonal preconditioner. An inaccurate solve
-    gives a value that is too large, so the start has a component along every direction and the solves are accurate enough to
-    see it.
+    Inverse iteration; each system is solved by conjugate gradients with block diagonal preconditioner. An inaccurate
+    solve gives a value that is too large, so the start has a component along every direction and the solves are
+    accurate enough to see it.
     """
     k = factors.rank
     if k == 0:

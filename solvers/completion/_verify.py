@@ -39,8 +39,8 @@ def verify_complete_matrix(
     everything = read_observations(A, weights, duplicates)
     try:
         observed, held = split_holdout(everything, holdout, np.random.default_rng(0), chosen=result.holdout_index)
-    except InvalidProblemError as error:
-        return _refused(str(error))
+    except InvalidProblemError as reason:
+        return _refused(str(reason))
     problem = completion_problem(
         observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
     )

@@ -2,8 +2,9 @@ import warnings
 
 import numpy as np
 import pytest
-import solvers
 from completion_problems import low_rank, observed_part, small_dense
+
+import solvers
 from solvers.completion import _certificate as certificate
 from solvers.completion._problem import completion_problem, read_observations
 
@@ -71,10 +72,10 @@ def test_bound_and_objective_agree_with_the_convex_model(options):
 
 def test_deflated_norm_bounds_the_spectral_norm_and_is_tight_at_the_optimum(monkeypatch):
     rng = np.random.default_rng(5)
-    truth = low_rank(90, 120, 4, 3, rng)
-    A = observed_part(*truth, 6, rng, noise=0.02)
-    result = solvers.complete_matrix(A, 8, reg=8.0, tol=1e-9, rng=0)
-    problem = stated(A, 8, 8.0)
+    truth = low_rank(150, 200, 2, 2, rng)
+    A = observed_part(*truth, 30, rng, noise=0.02)
+    result = solvers.complete_matrix(A, 2, reg=8.0, tol=1e-9, rng=0)
+    problem = stated(A, 2, 8.0)
     exact = certificate.dual_bound(problem, result.U * result.s, result.V, result.delta, checking=False)
     monkeypatch.setattr(certificate, "DENSE_WORK", 0.0)
     for _ in range(20):

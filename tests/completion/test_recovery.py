@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse
-import solvers
 from completion_problems import low_rank, observed_part, relative_error
+
+import solvers
 from solvers.completion import _kernels_numba as kernels
 
 
