@@ -19,6 +19,8 @@ LOOSEST, TIGHTEST = 0.1, 1e-6
 # A run whose gap stays open ends after so many certificates without improvement, once a sweep's progress is below this
 # share of the tolerance. Certificates begin once it is below that multiple.
 IDLE, PATIENCE, BEGIN_PROOFS = 0.01, 3, 30.0
+# A fit that keeps more than this share over so many sweeps has stalled.
+STALL_WINDOW, STALL_FALL = 10, 0.8
 # Columns shorter than this share of the first have died out and make room for others, so often at most.
 DEAD, MAX_GROWTHS = 1e-7, 20
 
@@ -76,11 +78,11 @@ class Sweeper:
         return loss + problem.reg * float(np.sum(factors.s))
 
 
-def alternate(run: Run, factors: Factors, inner: str) -> Factors:
-    """Grow to the full rank, then sweep until proved, converged or limited."""
+def alternate(run: Run, factors: Factors, inner: str, *, watch: bool = False) -> Factors:
+    """Grow to the full rank, then sweep until proved, converged or limited; ``watch`` leaves off where that stalls."""
     sweeper = Sweeper(run, inner)
     factors = climb(run, sweeper, factors)
-    return polish(run, sweeper, factors)
+    return polish(run, sweeper, factors, watch=watch)
 
 
 def climb(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
@@ -100,12 +102,13 @@ def climb(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
     return factors
 
 
-def polish(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
-    """Sweeps at the full rank, with certificates when they may help."""
+def polish(run: Run, sweeper: Sweeper, factors: Factors, *, watch: bool = False) -> Factors:
+    """Sweeps at the full rank, with certificates when they may help; ``watch`` returns without a verdict on a stall."""
     problem, monitor, tol = run.problem, run.monitor, run.monitor.common.tol
     size = math.sqrt(2.0 * problem.size_of(math.inf if problem.loss == "l2" else run.delta))
     certified_at, pause, idle, growths, gap = monitor.nit, 1, 0, 0, math.inf
     previous = sweeper.fun
+    falls: list[float] = []
     while monitor.running():
         if factors.rank:
             factors = sweeper(factors)
@@ -129,6 +132,10 @@ def polish(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
         else:
             root, last = math.sqrt(2.0 * max(fun, 0.0)), math.sqrt(2.0 * max(fun * (1.0 + drop), 0.0))
             idle = idle + 1 if last - root <= tol * root else 0
+            falls.append(fun)
+            stalls = len(falls) > STALL_WINDOW and fun > STALL_FALL * falls[-1 - STALL_WINDOW]
+            if watch and (stalls or idle >= 2) and root > tol * size and monitor.status is None:
+                return factors
             if root <= tol * size or idle >= 2:
                 monitor.finish(Status.CONVERGED)
         monitor.checkpoint(residual=math.sqrt(2.0 * max(fun, 0.0)) / size if size else 0.0)

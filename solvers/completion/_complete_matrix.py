@@ -7,21 +7,24 @@ from typing import Any
 
 from solvers._catalogue import entry_named
 from solvers._core.arrays import refuse_beyond_memory
+from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_choice, check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Status
-from solvers.completion._altmin import alternate
+from solvers.completion._altmin import Sweeper, alternate, polish
+from solvers.completion._near_limit import near_limit, within_reach
 from solvers.completion._problem import completion_problem, read_observations, split_holdout
 from solvers.completion._result import CompletionResult
 from solvers.completion._robust import robust_alternate
 from solvers.completion._run import Run, Settings
+from solvers.completion._sweeps import Factors
 
 __all__ = ["complete_matrix"]
 
 DEFAULT_SWEEPS = 500
 # Bytes per observed entry: both orientations, the caller's copy and scratch.
 BYTES_PER_ENTRY = 96
-INNER = {"auto": "auto", "altmin": "auto", "altmin-exact": "exact", "altmin-sketch": "sketch"}
+INNER = {"auto": "auto", "gauss-newton": "exact", "altmin": "auto", "altmin-exact": "exact", "altmin-sketch": "sketch"}
 
 
 def complete_matrix(
@@ -80,10 +83,12 @@ def complete_matrix(
         Fraction of the entries kept out of the fit to measure ``holdout_rmse``.
     duplicates : {"error", "mean"}
         What repeated positions mean: a mistake, or measurements to be averaged (their weights add).
-    method : {"auto", "altmin", "altmin-exact", "altmin-sketch"}
+    method : {"auto", "altmin", "altmin-exact", "altmin-sketch", "gauss-newton"}
         How rows are solved: "altmin" chooses per row by operation counts between a Gram matrix with Cholesky factor and
         conjugate gradients in an orthonormal basis; "altmin-exact" always takes the first; "altmin-sketch"
-        preconditions conjugate gradients by a CountSketch of the row. "auto" is "altmin".
+        preconditions conjugate gradients by a CountSketch of the row. "gauss-newton" (``reg=0``, least squares):
+        truncated Gauss-Newton steps on both factors, then variable projection, for masks near the information limit.
+        "auto" is "altmin", and "gauss-newton" where that stalls with at most 2.5 entries per degree of freedom.
     x0 : CompletionResult, (U, s, V) or (U, V), optional
         Where to start; fewer columns than the rank are added to.
     tol : float
@@ -178,11 +183,33 @@ def complete_matrix(
         what=f"completing {observed.size} entries at rank {problem.rank}",
         instead="lower the rank",
     )
+    if method == "gauss-newton" and (problem.reg > 0.0 or problem.loss == "huber" or settings.precision == "single"):
+        raise InvalidProblemError(
+            "method='gauss-newton' needs reg=0, loss='l2' and double precision; "
+            f"got reg={reg!r}, loss={loss!r}, precision={settings.precision!r}"
+        )
     run = Run(problem, common, settings, DEFAULT_SWEEPS)
     start = run.start_from(x0)
     run.open(start)
-    inner = INNER[method]
     if run.monitor.status is None:
-        (robust_alternate if problem.loss == "huber" else alternate)(run, start, inner)
+        _solve(run, start, method)
     run.monitor.finish(Status.CONVERGED)
     return run.conclude()
+
+
+def _solve(run: Run, start: Factors, method: str) -> None:
+    """Alternating minimisation, and near the information limit what succeeds where it stalls."""
+    if run.problem.loss == "huber":
+        robust_alternate(run, start, INNER[method])
+        return
+    if method == "gauss-newton":
+        factors = near_limit(run)
+    else:
+        watch = method == "auto" and within_reach(run)
+        factors = alternate(run, start, INNER[method], watch=watch)
+        if not watch or run.monitor.status is not None:
+            return
+        run.monitor.method = "gauss-newton"
+        near_limit(run)
+        factors = run.monitor.x
+    polish(run, Sweeper(run, "exact"), factors)

@@ -32,25 +32,26 @@ def residuals(indptr: Any, indices: Any, values: Any, left: Any, right: Any, out
         x = left[i]
         for t in range(indptr[i], indptr[i + 1]):
             q = right[indices[t]]
-            total = x[0] * q[0]
-            for l in range(1, k):
-                total += x[l] * q[l]
-            out[t] = values[t] - total
+            total = values[t]
+            for l in range(k):
+                total -= x[l] * q[l]
+            out[t] = total
 
 
 @njit(fastmath=FAST)
 def _factor(gram: Any, k: int, tiny: float) -> bool:
-    """Cholesky factor in the lower triangle, in place; False where a pivot is not above ``tiny``."""
+    """Cholesky factor in the lower triangle, in place; False where a pivot is below ``tiny`` of its diagonal entry."""
     for i in range(k):
         for j in range(i):
             total = gram[i, j]
             for l in range(j):
                 total -= gram[i, l] * gram[j, l]
             gram[i, j] = total * gram[j, j]
-        total = gram[i, i]
+        diagonal = gram[i, i]
+        total = diagonal
         for l in range(i):
             total -= gram[i, l] * gram[i, l]
-        if not total > tiny:
+        if not total > tiny * diagonal:
             return False
         # The diagonal holds the reciprocal, which is all that is needed later.
         gram[i, i] = 1.0 / np.sqrt(total)
@@ -74,20 +75,25 @@ def _substitute(factor: Any, x: Any, k: int) -> None:
 
 @njit(fastmath=FAST)
 def _factor_safely(gram: Any, saved: Any, penalty: Any, k: int, unit: float) -> None:
-    """Factor gram + penalty; where it is singular, the least multiple of the identity that makes it definite is added."""
-    largest = unit * unit
+    """Factor gram + penalty; where it is singular, its diagonal grows by the least share that makes it definite.
+
+    Everything is relative to the diagonal entries, which penalties spread over many orders of magnitude.
+    """
+    smallest = 0.0
     for i in range(k):
         gram[i, i] += penalty[i]
-        largest = max(largest, gram[i, i])
+        if gram[i, i] > 0.0 and (smallest == 0.0 or gram[i, i] < smallest):
+            smallest = gram[i, i]
         for l in range(i + 1):
             saved[i, l] = gram[i, l]
     shift = 0.0
-    while not _factor(gram, k, unit * largest):
-        shift = max(100.0 * shift, 4.0 * k * unit * largest)
+    smallest = smallest if smallest > 0.0 else 1.0
+    while not _factor(gram, k, k * unit):
+        shift = max(100.0 * shift, 4.0 * k * unit)
         for i in range(k):
             for l in range(i + 1):
                 gram[i, l] = saved[i, l]
-            gram[i, i] += shift
+            gram[i, i] += shift * max(gram[i, i], smallest)
 
 
 @njit(fastmath=FAST)
@@ -95,7 +101,7 @@ def _descend(
     panel: Any, r: Any, x: Any, g: Any, p: Any, q: Any, z: Any, factor: Any, penalty: Any, inverse_scale: Any,
     d: int, k: int, eta: float, max_steps: int, sketched: bool,
 ) -> int:  # fmt: skip
-    """Conjugate gradients on one row from x with residual r; preconditioned by the sketched Gram matrix if there is one.
+    """Conjugate gradients on one row from x with residual r, preconditioned by the sketched Gram matrix if any.
 
     Ends when the gradient in units of the moving factor's column lengths has fallen by ``eta``. A plain norm would see
     only the directions of large singular values. Returns the number of steps.

@@ -14,7 +14,7 @@ from typing import Any
 from solvers._core.jit import njit
 from solvers.completion._kernels_numba import FAST, _factor_safely, _substitute
 
-__all__ = ["apply_schur", "factor_rows", "schur_blocks"]
+__all__ = ["apply_normal", "apply_schur", "factor_rows", "pull_back", "schur_blocks"]
 
 
 @njit(fastmath=FAST)
@@ -102,3 +102,50 @@ def apply_schur(
             target = out[j]
             for l in range(k):
                 target[l] += value * u[l]
+
+
+@njit(fastmath=FAST)
+def apply_normal(
+    indptr: Any, indices: Any, weights: Any, left: Any, right: Any, x: Any, y: Any, out_x: Any, out_y: Any
+) -> None:
+    """``(out_x, out_y) = J^T W J (x, y)`` for J(x, y) = P_Omega(x right^T + left y^T), in one pass."""
+    k = right.shape[1]
+    out_y[:] = 0.0
+    weighted = len(weights) > 0
+    for i in range(len(indptr) - 1):
+        u = left[i]
+        mine = x[i]
+        target = out_x[i]
+        for l in range(k):
+            target[l] = 0.0
+        for t in range(indptr[i], indptr[i + 1]):
+            j = indices[t]
+            v = right[j]
+            theirs = y[j]
+            value = mine[0] * v[0] + u[0] * theirs[0]
+            for l in range(1, k):
+                value += mine[l] * v[l] + u[l] * theirs[l]
+            if weighted:
+                value *= weights[t]
+            other = out_y[j]
+            for l in range(k):
+                target[l] += value * v[l]
+                other[l] += value * u[l]
+
+
+@njit(fastmath=FAST)
+def pull_back(indptr: Any, indices: Any, data: Any, left: Any, right: Any, out_x: Any, out_y: Any) -> None:
+    """``(out_x, out_y) = J^T data``."""
+    k = right.shape[1]
+    out_x[:] = 0.0
+    out_y[:] = 0.0
+    for i in range(len(indptr) - 1):
+        u = left[i]
+        target = out_x[i]
+        for t in range(indptr[i], indptr[i + 1]):
+            j = indices[t]
+            v = right[j]
+            other = out_y[j]
+            for l in range(k):
+                target[l] += data[t] * v[l]
+                other[l] += data[t] * u[l]

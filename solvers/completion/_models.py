@@ -28,7 +28,7 @@ def complete_matrix_model(
     holdout: float = 0.0,
     duplicates: str = "error",
 ) -> cvxpy.Problem:
-    """Min sum w rho(X - A) + reg ||D^{1/2} X E^{1/2}||_* over all X; its value is below every completion's objective."""
+    """Minimise sum w rho(X - A) + reg ||D^{1/2} X E^{1/2}||_* over all X; no completion has a lower objective."""
     import cvxpy
 
     if holdout:

@@ -234,7 +234,8 @@ def read_observations(A: Any, weights: Any, duplicates: str) -> Observations:
         total = np.bincount(group, weights=used)
         first_of = np.concatenate([[True], ~repeated])
         values = np.bincount(group, weights=used * values) / total
-        rows, cols, used, weighted = rows[first_of], cols[first_of], total, True
+        rows, cols, weighted = rows[first_of], cols[first_of], True
+        used = total.astype(np.float64)
     return _assemble(shape, rows.astype(np.int32), cols.astype(np.int32), values, used, weighted)
 
 

@@ -216,3 +216,25 @@ def test_constant_and_zero_matrices_complete():
     zero = solvers.complete_matrix(np.zeros((4, 4)), 1, rng=0)
     assert zero.fun == 0.0
     assert zero.status.name in ("OPTIMAL", "STALLED")
+
+
+def test_few_entries_per_degree_of_freedom_are_enough_where_alternating_minimisation_stalls():
+    rng = np.random.default_rng(0)
+    m, n, rank = 150, 160, 4
+    truth = low_rank(m, n, rank, 10, rng)
+    seen = rng.random((m, n)) < 1.35 * rank * (m + n - rank) / (m * n)
+    for _ in range(3):
+        seen[np.arange(m), rng.integers(0, n, m)] |= seen.sum(axis=1) <= rank + 1
+        seen[rng.integers(0, m, n), np.arange(n)] |= seen.sum(axis=0) <= rank + 1
+    A = np.where(seen, (truth[0] * truth[1]) @ truth[2].T, np.nan)
+    plain = solvers.complete_matrix(A, rank, tol=1e-12, rng=0, method="altmin", max_iter=100)
+    assert relative_error(plain, *truth) > 1e-3
+    result = solvers.complete_matrix(A, rank, tol=1e-12, rng=0)
+    assert result.method == "gauss-newton"
+    assert result.determined is True
+    assert relative_error(result, *truth) < 1e-8
+
+
+def test_gauss_newton_is_refused_where_it_does_not_apply():
+    with pytest.raises(ValueError, match="gauss-newton"):
+        solvers.complete_matrix(np.ones((4, 4)), 1, reg=1.0, method="gauss-newton")
