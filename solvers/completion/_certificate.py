@@ -13,10 +13,10 @@ the gap. The numbers R_ij *are* the dual point once computed, so their rounding 
 and of the norm do.
 
 The norm is bounded above, never estimated: by a full singular value decomposition where that is affordable,
-otherwise by deflation. With orthonormal P, Q (the factors) the blocks PᵀRQ, PᵀR(I-QQᵀ), (I-PPᵀ)RQ are small and
-their norms computed in full. The norm of the remainder E = (I-PPᵀ)R(I-QQᵀ) comes from q Lanczos steps on EᵀE from a
-uniformly random start, drawn after R is fixed: the largest Ritz value theta satisfies (Kuczynski and Wozniakowski
-1992, theorem 3)
+otherwise by deflation. With orthonormal P, Q (the factors, and a few more directions) the blocks PᵀRQ, PᵀR(I-QQᵀ),
+(I-PPᵀ)RQ are small and their norms computed in full. The norm of the remainder E = (I-PPᵀ)R(I-QQᵀ) comes from q
+Lanczos steps on EᵀE from a uniformly random start, drawn after R is fixed: the largest Ritz value theta satisfies
+(Kuczynski and Wozniakowski 1992, theorem 3)
 
     Prob( theta <= (1 - epsilon) ||E||² ) <= 1.648 sqrt(n) exp( -sqrt(epsilon) (2 q - 1) ).
 """
@@ -53,6 +53,8 @@ SUM_ERROR = 96
 SVD_ERROR = 10
 PUBLISHED_STEPS, CHECKED_STEPS = 60, 120
 PUBLISHED_FAILURE, CHECKED_FAILURE = 1e-12, 1e-10
+# Directions added to the factors before deflating, and rounds of block iteration to find them.
+EXTRA, EXTRA_ROUNDS = 8, 4
 CHUNK = 1 << 18
 
 
@@ -197,7 +199,8 @@ def _deflated_norm(
         matrix, left, right = matrix.T.tocsr(), right, left
     n = matrix.shape[1]
     transposed = matrix.T.tocsr()
-    p, q = _basis(left), _basis(right)
+    own = _basis(left), _basis(right)
+    p, q = _enriched(matrix, transposed, *own)
     image, coimage = matrix @ q, transposed @ p
     core = p.T @ image
     column = image - p @ core
@@ -208,7 +211,15 @@ def _deflated_norm(
     frobenius = float(np.linalg.norm(matrix.data))
     remainder = theta / math.sqrt(1.0 - epsilon) if epsilon < 1.0 else frobenius
     remainder = min(remainder, frobenius)
-    blocks = np.array([[_top(core), _top(row)], [_top(column), remainder]])
+    # Norms of the blocks of [factors, further directions, the rest] on both sides: their matrix has no smaller norm.
+    groups_p = slice(0, own[0].shape[1]), slice(own[0].shape[1], p.shape[1])
+    groups_q = slice(0, own[1].shape[1]), slice(own[1].shape[1], q.shape[1])
+    blocks = np.full((3, 3), remainder)
+    for a in range(2):
+        blocks[a, 2] = _top(row[:, groups_p[a]])
+        blocks[2, a] = _top(column[:, groups_q[a]])
+        for b in range(2):
+            blocks[a, b] = _top(core[groups_p[a], groups_q[b]])
     depth = int(np.max(np.diff(matrix.indptr))) + int(np.max(np.diff(transposed.indptr)))
     slack = UNIT * (depth + SVD_ERROR * (p.shape[1] + q.shape[1] + steps) + 40) * frobenius
     return _top(blocks), slack
@@ -219,6 +230,31 @@ def _basis(factor: FloatArray) -> FloatArray:
     u, s, _ = np.linalg.svd(factor, full_matrices=False)
     kept = s > 1e-10 * max(float(s[0]) if len(s) else 0.0, np.finfo(np.float64).tiny)
     return np.ascontiguousarray(u[:, kept])
+
+
+def _enriched(
+    matrix: scipy.sparse.csr_array, transposed: scipy.sparse.csr_array, p: FloatArray, q: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The bases and a few more directions in which the matrix is large; the bound holds for any bases."""
+    width = min(EXTRA, min(matrix.shape) - max(p.shape[1], q.shape[1]))
+    if width <= 0:
+        return p, q
+    block = np.random.default_rng(0).standard_normal((matrix.shape[1], width))
+    for _ in range(EXTRA_ROUNDS):
+        block -= q @ (q.T @ block)
+        image = matrix @ np.linalg.qr(block)[0]
+        image -= p @ (p.T @ image)
+        image = np.linalg.qr(image)[0]
+        block = transposed @ image
+    block -= q @ (q.T @ block)
+    return _continued(p, image), _continued(q, block)
+
+
+def _continued(basis: FloatArray, block: FloatArray) -> FloatArray:
+    """An orthonormal basis whose first columns are the given ones."""
+    for _ in range(2):
+        block = np.linalg.qr(block - basis @ (basis.T @ block))[0]
+    return np.ascontiguousarray(np.hstack([basis, block]))
 
 
 def _top(block: FloatArray) -> float:
