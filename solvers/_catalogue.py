@@ -118,7 +118,7 @@ EXPORTS: dict[str, str] = {
 }
 
 # Family -> module with the functions ``table()`` and ``figures(folder)`` of the demo.
-DEMOS: dict[str, str] = {"clustering": "clustering._demo"}
+DEMOS: dict[str, str] = {"clustering": "clustering._demo", "completion": "solvers.completion._demo"}
 
 
 def catalogue() -> tuple[Entry, ...]:
