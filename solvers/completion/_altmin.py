@@ -8,7 +8,7 @@ import numpy as np
 
 from solvers._core.arrays import FloatArray
 from solvers._core.result import Status
-from solvers.completion._growth import grow, stages
+from solvers.completion._growth import grow, relength, stages
 from solvers.completion._run import Run
 from solvers.completion._sweeps import Factors, SweepRule, half_sweep
 
@@ -122,6 +122,8 @@ def polish(run: Run, sweeper: Sweeper, factors: Factors, *, watch: bool = False)
                 # The objective's error is the square of the dual point's: only the gap tells when nothing moves.
                 idle = idle + 1 if monitor.gap > 0.7 * gap else 0
                 gap = monitor.gap
+                if monitor.status is None:
+                    factors = _relengthened(run, sweeper, factors)
                 alive = _alive(factors)
                 if monitor.status is None and alive.rank < problem.rank and drop <= tol and growths < MAX_GROWTHS:
                     grown = _grown(run, sweeper, alive, alive.rank + 1)
@@ -151,6 +153,14 @@ def _alive(factors: Factors) -> Factors:
     return Factors(
         np.ascontiguousarray(factors.U[:, :count]), factors.s[:count], np.ascontiguousarray(factors.V[:, :count])
     )
+
+
+def _relengthened(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
+    if not factors.rank:
+        return factors
+    if run.problem.loss == "huber":
+        sweeper.reweight(factors)
+    return _alive(relength(run.problem, run.work, factors))
 
 
 def _grown(run: Run, sweeper: Sweeper, factors: Factors, rank: int) -> Factors:

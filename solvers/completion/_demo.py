@@ -32,7 +32,7 @@ def _ratings() -> DemoProblem:
     triplets = users, films, ratings[:, 2], shape
 
     def solve() -> Result:
-        return complete_matrix(triplets, 12, reg=8.0, biases=True, holdout=0.1, rng=20260113)
+        return complete_matrix(triplets, 30, reg=12.0, biases=True, holdout=0.1, rng=20260113)
 
     def draw(result: Result, ax: Any) -> None:
         held = result["holdout_index"]
@@ -45,7 +45,7 @@ def _ratings() -> DemoProblem:
         ax.set_ylabel("prediction")
         ax.set_title(f"held-out RMSE {result['holdout_rmse']:.3f}")
 
-    return DemoProblem("movietweetings", (*shape, len(users), 12), solve, draw)
+    return DemoProblem("movietweetings", (*shape, len(users), 30), solve, draw)
 
 
 def _flowers() -> DemoProblem:
@@ -57,9 +57,9 @@ def _flowers() -> DemoProblem:
     spoilt.flat[wrong] += 30.0
 
     def solve() -> Result:
-        return complete_matrix(spoilt, 2, loss="huber", delta=0.3, reg=0.5, rng=20260115)
+        return complete_matrix(spoilt, 4, loss="huber", delta=0.3, reg=0.5, rng=20260115)
 
-    return DemoProblem("iris_spoilt", (*data.shape, int((~np.isnan(spoilt)).sum()), 2), solve)
+    return DemoProblem("iris_spoilt", (*data.shape, int((~np.isnan(spoilt)).sum()), 4), solve)
 
 
 def _too_few() -> DemoProblem:
