@@ -1,7 +1,8 @@
 """Matrix completion beside other libraries: ``python benchmarks/peers/completion.py [--quick] [--only TEXT]``.
 
-Recovery is judged by the distance from the matrix that the entries were taken from, ratings by held-out error, sweeps by their
-time alone. The MovieTweetings workloads read the folder named by the variable MOVIETWEETINGS and are left out without it.
+Recovery is judged by the distance from the matrix that the entries were taken from, ratings by held-out error, sweeps by
+their time alone. The MovieTweetings workloads read the folder named by the variable MOVIETWEETINGS and are left out
+without it.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ def _find_threshold(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
             break
     run.change_delta(max(floor, HUBER_EFFICIENCY * MAD_TO_SIGMA * _median(sweeper, factors)))
     if accepted is not None:
-        run.kept = accepted.kept
+        # What was rejected while it had not converged yet, and fits after all, is no outlier.
+        run.kept = accepted.kept | (np.abs(sweeper.plain_residuals(factors)) <= floor)
     run.offer(factors)
     run.certify(factors)
     monitor.checkpoint()
