@@ -7,7 +7,8 @@ from typing import Any
 
 from solvers._catalogue import entry_named
 from solvers._core.arrays import refuse_beyond_memory
-from solvers._core.errors import InvalidProblemError
+from solvers._core.backend import BACKENDS
+from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Status
@@ -173,7 +174,9 @@ def complete_matrix(
     settings = common.settings(Settings)
     check_choice("options['precision']", settings.precision, ("double", "single"))
     check_integer("options['stage_sweeps']", settings.stage_sweeps, low=1)
-    check_choice("backend", backend, ("auto", *entry.backends))
+    check_choice("backend", backend, BACKENDS)
+    if backend not in ("auto", *entry.backends):
+        raise BackendError(f"backend={backend!r} is not available here; available: {', '.join(entry.backends)}")
     observed, held = split_holdout(read_observations(A, weights, duplicates), holdout, common.rng)
     problem = completion_problem(
         observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases

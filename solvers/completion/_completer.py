@@ -36,11 +36,31 @@ class MatrixCompleter(BaseEstimator):
     Parameters
     ----------
     rank : int
-    reg, reg_scaling, loss, delta, biases, holdout, duplicates
-        As in :func:`solvers.complete_matrix`.
-    method, tol, max_iter, options
-        As in :func:`solvers.complete_matrix`.
+        Number of columns of the factors; this and the next as in :func:`solvers.complete_matrix`.
+    reg : float
+        Multiplier of the nuclear norm.
+    reg_scaling : {"plain", "count"}
+        Whether factor rows are penalised by their numbers of entries.
+    loss : {"l2", "huber"}
+        Loss of a residual.
+    delta : float or "auto"
+        Huber threshold.
+    biases : bool
+        Fit row and column effects first.
+    holdout : float
+        Fraction of the entries kept out of the fit.
+    duplicates : {"error", "mean"}
+        What repeated positions mean.
+    method : str
+        How rows are solved.
+    tol : float
+        Tolerance of the run.
+    max_iter : int, optional
+        Sweeps at most.
+    options : mapping, optional
+        Settings of the method.
     random_state : int, Generator or None
+        Seeds the held-out draw and the start.
 
     Attributes
     ----------

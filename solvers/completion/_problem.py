@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from solvers._core.arrays import FloatArray, IntArray, as_float_array, freeze, kind_of, to_host
-from solvers._core.errors import InvalidProblemError
+from solvers._core.arrays import FloatArray, IntArray, as_float_array, freeze, kind_of
+from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
 
 __all__ = ["CompletionProblem", "Observations", "completion_problem", "read_observations", "split_holdout"]
@@ -308,13 +308,19 @@ def _from_triplets(A: Sequence[Any]) -> tuple[tuple[int, int], IntArray, IntArra
 
 
 def _from_dense(A: Any, weights: Any) -> tuple[tuple[int, int], IntArray, IntArray, FloatArray, FloatArray | None]:
-    dense = to_host(as_float_array(A, "A", ndim=2, finite=False, expected="an (m, n) array, NaN where unseen,"))
+    dense = np.asarray(
+        as_float_array(_on_host(A, "A"), "A", ndim=2, finite=False, expected="an (m, n) array, NaN where unseen,")
+    )
     if np.isinf(dense).any():
         raise InvalidProblemError(f"A must be finite or NaN; got {int(np.isinf(dense).sum())} infinite entries")
     rows, cols = (index.astype(np.int64, copy=False) for index in np.nonzero(~np.isnan(dense)))
     given = None
     if weights is not None:
-        array = to_host(as_float_array(weights, "weights", ndim=2, finite=False, expected=f"a {dense.shape} array"))
+        array = np.asarray(
+            as_float_array(
+                _on_host(weights, "weights"), "weights", ndim=2, finite=False, expected=f"a {dense.shape} array"
+            )
+        )
         if array.shape != dense.shape:
             raise InvalidProblemError(f"weights must have the shape of A, {dense.shape}; got {array.shape}")
         given = _finite(array[rows, cols], "weights")
@@ -322,7 +328,7 @@ def _from_dense(A: Any, weights: Any) -> tuple[tuple[int, int], IntArray, IntArr
 
 
 def _indices(value: Any, name: str) -> IntArray:
-    array = np.asarray(to_host(value))
+    array = np.asarray(_on_host(value, name))
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise InvalidProblemError(f"{name} must be a vector of integers; got shape {array.shape}, dtype {array.dtype}")
     return array.astype(np.int64, copy=False)
@@ -338,10 +344,19 @@ def _entry_weights(value: Any, count: int) -> FloatArray:
 
 
 def _plain_floats(value: Any, name: str) -> FloatArray:
-    array = np.asarray(to_host(value))
+    array = np.asarray(_on_host(value, name))
     if array.dtype.kind not in "bifu":
         raise InvalidProblemError(f"{name} must hold real numbers; got dtype {array.dtype}")
     return _finite(array.astype(np.float64, copy=False), name)
+
+
+def _on_host(value: Any, name: str) -> Any:
+    """The value, refused where it lives elsewhere: nothing is copied between devices silently."""
+    kind = kind_of(value)
+    if kind in ("cupy", "array-api"):
+        hint = "call .get() first" if kind == "cupy" else "convert to NumPy first"
+        raise BackendError(f"{name} is a {kind} array; completion runs on NumPy and scipy.sparse data: {hint}")
+    return value
 
 
 def _finite(array: FloatArray, name: str) -> FloatArray:

@@ -64,9 +64,12 @@ def select_rank(
         Fraction held out, above 0.
     n_splits : int
         Independent splits to average over.
-    weights, duplicates
+    weights : array_like or scipy.sparse, optional
+        As in :func:`solvers.complete_matrix`.
+    duplicates : {"error", "mean"}
         As in :func:`solvers.complete_matrix`.
     rng : int, Generator, SeedSequence or None
+        Seeds the splits and the starts.
     **options
         Further keywords of :func:`solvers.complete_matrix`.
 

@@ -160,7 +160,7 @@ def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.
     unit = float(np.finfo(x.dtype).eps)
     gram = (x / x.dtype.type(scale)).T @ (x / x.dtype.type(scale))
     squares, turn = np.linalg.eigh(gram.astype(np.float64))
-    if squares[0] > max(1e-4, unit * 1e7) * squares[-1]:
+    if squares[0] > max(1e-4, 1e4 * unit) * squares[-1]:
         s = np.sqrt(squares[::-1])
         turn = np.ascontiguousarray(turn[:, ::-1]).astype(x.dtype)
         return np.ascontiguousarray((x @ turn) / (s * scale).astype(x.dtype)), s * scale, turn

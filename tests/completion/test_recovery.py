@@ -238,3 +238,12 @@ def test_few_entries_per_degree_of_freedom_are_enough_where_alternating_minimisa
 def test_gauss_newton_is_refused_where_it_does_not_apply():
     with pytest.raises(ValueError, match="gauss-newton"):
         solvers.complete_matrix(np.ones((4, 4)), 1, reg=1.0, method="gauss-newton")
+
+
+def test_arrays_of_other_libraries_are_refused_rather_than_copied():
+    import array_api_strict
+
+    with pytest.raises(solvers.BackendError, match="convert to NumPy"):
+        solvers.complete_matrix(array_api_strict.ones((4, 4)), 1)
+    with pytest.raises(solvers.BackendError, match="available: numba"):
+        solvers.complete_matrix(np.ones((4, 4)), 1, backend="cupy")
