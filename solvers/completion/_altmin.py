@@ -63,8 +63,7 @@ class Sweeper:
         """Weights of the quadratic that touches the Huber loss at the current residuals, from above."""
         run = self.run
         size = np.abs(self.plain_residuals(factors))
-        with np.errstate(divide="ignore"):
-            run.work.reweight(run.work.base_weights * np.minimum(1.0, run.delta / size))
+        run.work.reweight(run.work.base_weights * (run.delta / np.maximum(size, run.delta)))
 
     def plain_residuals(self, factors: Factors) -> FloatArray:
         """Residuals in the caller's units."""

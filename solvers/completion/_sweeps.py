@@ -132,7 +132,8 @@ def half_sweep(work: Workspace, factors: Factors, rule: SweepRule, *, columns: b
         weights = side.weights if len(side.weights) else 1.0
         return factors, 0.5 * float(np.sum(np.multiply(weights, side.values, dtype=np.float64) * side.values))
     lengths = np.maximum(factors.s, FLOOR * top)
-    penalty = (work.reg / lengths).astype(work.dtype)
+    with np.errstate(over="ignore"):
+        penalty = np.minimum(work.reg / lengths, 1e-6 * float(np.finfo(work.dtype).max)).astype(work.dtype)
     x = np.ascontiguousarray(moving * factors.s.astype(work.dtype))
     losses = np.empty(len(x))
     work.seed += 1
