@@ -59,3 +59,5 @@ if TYPE_CHECKING:
     from solvers.bcd import PropagationResult as PropagationResult
     from solvers.bcd import label_propagation as label_propagation
     from solvers.bcd import minimize_bcd as minimize_bcd
+    from solvers.completion import CompletionResult as CompletionResult
+    from solvers.completion import complete_matrix as complete_matrix

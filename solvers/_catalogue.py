@@ -117,6 +117,18 @@ ENTRIES: tuple[Entry, ...] = (
         verifier="solvers.bcd._verify:verify_label_propagation",
         model="solvers.bcd._models:label_propagation_model",
         warm_up="solvers.bcd._warm_up:label_propagation",
+        name="complete_matrix",
+        family="completion",
+        sense="min",
+        summary="low-rank matrix completion by robust alternating minimisation, with a dual certificate",
+        guarantee="bound <= objective of every matrix of any rank (0 without a nuclear-norm term)",
+        methods=("auto", "altmin", "altmin-exact", "altmin-sketch", "gauss-newton"),
+        backends=("numba",),
+        omits=(),
+        reference="Gu, Song, Yin and Zhang, Low rank matrix completion via robust alternating minimization, ICLR 2024",
+        verifier="solvers.completion._verify:verify_complete_matrix",
+        model="solvers.completion._models:complete_matrix_model",
+        warm_up="solvers.completion._warm_up:complete_matrix",
     ),
 )
 
@@ -131,6 +143,8 @@ EXPORTS: dict[str, str] = {
     "certify_kmeans": "clustering",
     "ila_sdp": "clustering",
     "kmeans_sdp": "clustering",
+    "CompletionResult": "solvers.completion",
+    "complete_matrix": "solvers.completion",
     "History": "solvers._core.result",
     "Result": "solvers._core.result",
     "Status": "solvers._core.result",
@@ -153,6 +167,7 @@ EXPORTS: dict[str, str] = {
 
 # Family -> module with the functions ``table()`` and ``figures(folder)`` of the demo.
 DEMOS: dict[str, str] = {"clustering": "clustering._demo", "bcd": "solvers.bcd._demo"}
+DEMOS: dict[str, str] = {"clustering": "clustering._demo", "completion": "solvers.completion._demo"}
 
 
 def catalogue() -> tuple[Entry, ...]:

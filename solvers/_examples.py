@@ -11,6 +11,7 @@ import numpy.typing as npt
 __all__ = ["EXAMPLES", "Example", "load_example"]
 
 EXAMPLES = ("glass", "ionosphere", "iris", "ruspini", "seeds")
+EXAMPLES = ("glass", "iris", "movietweetings", "ruspini", "seeds")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ _SOURCES = {
     "glass": "UCI Glass Identification (B. German, 1987), scaled to [-1, 1] per column; CC BY 4.0",
     "ionosphere": "UCI Ionosphere (V. Sigillito et al., 1989), constant column removed; CC BY 4.0",
     "iris": "Iris (R. A. Fisher, 1936), scikit-learn's copy; CC BY 4.0 / BSD-3-Clause",
+    "movietweetings": "MovieTweetings 100K (S. Dooms et al., 2013), dense core: user, film, rating 0-10; MIT",
     "ruspini": "E. H. Ruspini, Numerical methods for fuzzy clustering, Information Sciences 2, 1970",
     "seeds": "UCI Seeds (M. Charytanowicz et al., 2012); CC BY 4.0",
 }
@@ -38,6 +40,7 @@ def load_example(name: str) -> Example:
     Parameters
     ----------
     name : {"glass", "ionosphere", "iris", "ruspini", "seeds"}
+    name : {"glass", "iris", "movietweetings", "ruspini", "seeds"}
 
     Returns
     -------

@@ -1,0 +1,424 @@
+"""Matrix completion beside other libraries: ``python benchmarks/peers/completion.py [--quick] [--only TEXT]``.
+
+Recovery is judged by the distance from the matrix that the entries were taken from, ratings by held-out error, sweeps by
+their time alone. The MovieTweetings workloads read the folder named by the variable MOVIETWEETINGS and are left out
+without it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from _compare import Judgement, Quality, Seconds, Solver, TimesLess, Workload, main
+
+import solvers
+from solvers.completion._problem import completion_problem, read_observations
+from solvers.completion._sweeps import Factors, SweepRule, Workspace, sweep
+
+
+def low_rank(m, n, rank, condition, rng):
+    U = np.linalg.qr(rng.standard_normal((m, rank)))[0]
+    V = np.linalg.qr(rng.standard_normal((n, rank)))[0]
+    return U, math.sqrt(m * n) * np.logspace(0, -math.log10(condition), rank), V
+
+
+def entries_of(truth, rows, cols):
+    U, s, V = truth
+    return np.einsum("tk,tk->t", (U * s)[rows], V[cols])
+
+
+def uniform(truth, count, rng, noise=0.0):
+    m, n = len(truth[0]), len(truth[2])
+    flat = rng.choice(m * n, count, replace=False)
+    rows, cols = flat // n, flat % n
+    return rows, cols, entries_of(truth, rows, cols) + noise * rng.standard_normal(count), (m, n)
+
+
+def error(result, truth):
+    U, s, V = truth
+    left, right = np.hstack([result.U * result.s, -U * s]), np.hstack([result.V, V])
+    return float(np.linalg.norm(np.linalg.qr(left)[1] @ np.linalg.qr(right)[1].T) / np.linalg.norm(s))
+
+
+def warm():
+    solvers.warm_up("complete_matrix")
+
+
+# -- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def big_mask(seed, n=20_000, per_row=250):
+    """A uniform mask with equal rows, values of unit variance."""
+    rng = np.random.default_rng(seed)
+    cols = rng.integers(0, n, (n, per_row))
+    rows = np.repeat(np.arange(n), per_row)
+    keys = np.unique(rows * n + cols.ravel())
+    return keys // n, keys % n, rng.standard_normal(len(keys)), (n, n)
+
+
+class OneSweep:
+    """Seconds of one sweep over rows and columns in single precision; preparation is not counted."""
+
+    def __init__(self, rank, inner, steps=60, eta=0.0):
+        self.rank, self.rule = rank, SweepRule(inner, eta or 1e-30, steps)
+        self.inner = inner
+
+    def __call__(self, data):
+        observed = read_observations(data, None, "error")
+        problem = completion_problem(
+            observed, observed.keep(np.zeros(observed.size, bool)), self.rank,
+            reg=1.0, reg_scaling="plain", loss="l2", delta="auto", biases=False,
+        )  # fmt: skip
+        work = Workspace(problem, np.float32)
+        rng = np.random.default_rng(0)
+        U, V = (np.linalg.qr(rng.standard_normal((size, self.rank)))[0].astype(np.float32) for size in observed.shape)
+        factors = Factors(U, np.linspace(2.0, 1.0, self.rank), V)
+        factors = self.go(work, factors)
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            self.go(work, factors)
+            times.append(time.process_time() - began)
+        return sorted(times)[1]
+
+    def go(self, work, factors):
+        import solvers.completion._sweeps as module
+
+        if self.inner == "exact":
+            return sweep(work, factors, self.rule)[0]
+        chosen = module._modes
+        module._modes = lambda side, rank, rule: np.full(len(side.counts), module.kernels.BY_CG, dtype=np.int8)
+        try:
+            return sweep(work, factors, self.rule)[0]
+        finally:
+            module._modes = chosen
+
+
+def cmfrec_sweep(rank, use_cg):
+    """Seconds of one of cmfrec's iterations: the difference of a fit with three and one with one."""
+
+    def run(data):
+        import scipy.sparse
+        from cmfrec import CMF
+
+        rows, cols, values, shape = data
+        matrix = scipy.sparse.coo_matrix((values.astype(np.float32), (rows, cols)), shape=shape)
+        seconds = []
+        for iterations in (1, 3):
+            model = CMF(
+                k=rank, lambda_=1.0, method="als", use_cg=use_cg, max_cg_steps=3, finalize_chol=False, niter=iterations,
+                user_bias=False, item_bias=False, center=False, use_float=True, nthreads=1, verbose=False,
+                precompute_for_predictions=False,
+            )  # fmt: skip
+            began = time.process_time()
+            model.fit(matrix)
+            seconds.append(time.process_time() - began)
+        return (seconds[1] - seconds[0]) / 2.0
+
+    return run
+
+
+def seconds_per_sweep(data, answer):
+    return Judgement(answer, f"{answer:.3f} s a sweep")
+
+
+def sweep_workload(name, rank, inner, use_cg, factor):
+    return Workload(
+        name=name,
+        data=big_mask,
+        ours=Solver("complete_matrix", OneSweep(rank, inner, 3), prepare=warm),
+        peers=(Solver("cmfrec", cmfrec_sweep(rank, use_cg), needs=("cmfrec",)),),
+        judge=seconds_per_sweep,
+        targets=(Quality(1.0 / factor, "cmfrec"),),
+        seeds=(0,),
+        note=f"20,000 x 20,000, 5e6 entries, rank {rank}, float32; judged by seconds a sweep",
+    )
+
+
+def scaling(name, inner, steps, limit):
+    def run(data):
+        return OneSweep(100, inner, steps(100))(data) / OneSweep(50, inner, steps(50))(data)
+
+    return Workload(
+        name=name,
+        data=big_mask,
+        ours=Solver("complete_matrix", run, prepare=warm),
+        judge=lambda data, ratio: Judgement(ratio, f"rank 100 takes {ratio:.2f} times as long as rank 50"),
+        targets=(Quality(limit),) if limit else (),
+        seeds=(0,),
+    )
+
+
+def law_steps(rank, accuracy=0.01, per_row=250):
+    """Conjugate gradient steps for a relative accuracy by the contraction sqrt(k / d)."""
+    return math.ceil(math.log(2.0 / accuracy) / -math.log(math.sqrt(rank / per_row)))
+
+
+# -- recovery --------------------------------------------------------------------------------------------------------
+
+
+def recovery(limit):
+    def judge(data, result):
+        distance = error(result, data[1])
+        return Judgement(distance, f"relative error {distance:.1e}", distance <= limit)
+
+    return judge
+
+
+def ill_conditioned(seed):
+    rng = np.random.default_rng(seed)
+    truth = low_rank(2000, 2000, 5, 100, rng)
+    return uniform(truth, 5 * 5 * 3995, rng), truth
+
+
+def outliers(share, oversampling):
+    def data(seed):
+        rng = np.random.default_rng(seed)
+        truth = low_rank(500, 500, 5, 2, rng)
+        rows, cols, values, shape = uniform(truth, int(oversampling * 5 * 995), rng)
+        bad = rng.choice(len(values), round(share * len(values)), replace=False)
+        values[bad] += np.abs(values).max() * rng.uniform(1.7, 3.3, len(bad)) * rng.choice([-1, 1], len(bad))
+        return (rows, cols, values, shape), truth
+
+    return data
+
+
+def noisy(seed):
+    rng = np.random.default_rng(seed)
+    truth = low_rank(1000, 1000, 5, 10, rng)
+    return uniform(truth, 8 * 5 * 1995, rng, noise=0.05), truth
+
+
+def against_oracle(data, result):
+    observations, truth = data
+    m, n = observations[3]
+    rmse = error(result, truth) * np.linalg.norm(truth[1]) / math.sqrt(m * n)
+    ratio = rmse / (0.05 * math.sqrt(5 * (m + n - 5) / len(observations[2])))
+    return Judgement(ratio, f"{ratio:.3f} times sigma sqrt(freedom / entries)", ratio <= 1.25)
+
+
+def sparse_mask(n, count, least, rng):
+    """A uniform mask whose rows and columns are then filled up to ``least`` entries from the fullest ones."""
+    mask = np.zeros((n, n), dtype=bool)
+    mask.flat[rng.choice(n * n, count, replace=False)] = True
+    for _ in range(3):
+        for side in (mask, mask.T):
+            for i in np.flatnonzero(side.sum(axis=1) < least):
+                while side[i].sum() < least:
+                    donor = rng.choice(np.flatnonzero(side.sum(axis=1) > least + 2))
+                    j = rng.choice(np.flatnonzero(side[donor]))
+                    if not side[i, j]:
+                        side[donor, j], side[i, j] = False, True
+    return np.nonzero(mask)
+
+
+def near_limit(ratio, condition, count=10):
+    def data(seed):
+        instances = []
+        for position in range(count):
+            rng = np.random.default_rng([seed, position])
+            truth = low_rank(1000, 1000, 5, condition, rng)
+            rows, cols = sparse_mask(1000, int(ratio * 5 * 1995), 6, rng)
+            instances.append(((rows, cols, entries_of(truth, rows, cols), (1000, 1000)), truth))
+        return instances
+
+    return data
+
+
+def solve_all(instances):
+    answers = []
+    for observations, _ in instances:
+        began = time.process_time()
+        answers.append((solvers.complete_matrix(observations, 5, tol=1e-12, rng=0), time.process_time() - began))
+    return answers
+
+
+def failures(instances, answers):
+    """Share of the determined instances that were not recovered to 1e-4."""
+    determined = [(error(r, truth), s) for (_, truth), (r, s) in zip(instances, answers, strict=True)]
+    lost = sum(e > 1e-4 for e, _ in determined)
+    slowest = max(s for _, s in determined)
+    return Judgement(lost / len(determined), f"{len(determined) - lost} of {len(determined)}, slowest {slowest:.1f} s")
+
+
+def near_limit_workload(ratio, condition, allowed):
+    return Workload(
+        name=f"near-limit-{ratio:g}-{condition:g}",
+        data=near_limit(ratio, condition),
+        ours=Solver("complete_matrix", solve_all, prepare=warm),
+        judge=failures,
+        targets=() if allowed is None else (Quality(allowed),),
+        seeds=(0,),
+        note=f"1000 x 1000, rank 5, condition {condition:g}, {ratio:g} entries per freedom; share not recovered",
+    )
+
+
+# -- certificate -----------------------------------------------------------------------------------------------------
+
+
+def penalised(seed):
+    rng = np.random.default_rng(seed)
+    truth = low_rank(20_000, 20_000, 10, 3, rng)
+    return uniform(truth, 3_200_000, rng, noise=0.1), truth
+
+
+def certified(data):
+    result = solvers.complete_matrix(data[0], 10, reg=20.0, tol=1e-9, rng=0)
+    return result, solvers.verify(result, data[0], 10, reg=20.0)
+
+
+def gap_of(data, answer):
+    result, verification = answer
+    words = f"gap {result.gap:.1e} after {result.nit} sweeps, {verification.message}"
+    return Judgement(result.gap, words, bool(verification))
+
+
+# -- ratings ---------------------------------------------------------------------------------------------------------
+
+
+def ratings(name):
+    def data(seed):
+        folder = Path(os.environ["MOVIETWEETINGS"])
+        if name == "100k":
+            stored = np.load(folder / "movietweetings_100k.npz")
+            users, films, values = stored["user"], stored["item"], stored["rating"].astype(np.float64)
+        else:
+            users, films, values = np.loadtxt(folder / f"movietweetings_{name}.csv", delimiter=",", skiprows=1).T
+        users, films = users.astype(np.int64), films.astype(np.int64)
+        keys = users * (films.max() + 1) + films
+        _, first = np.unique(keys, return_index=True)
+        users, films, values = users[first], films[first], values[first]
+        test = np.random.default_rng(seed).random(len(values)) < 0.1
+        return (users, films, values, (int(users.max()) + 1, int(films.max()) + 1)), test
+
+    return data
+
+
+def training(data):
+    (users, films, values, shape), test = data
+    return users[~test], films[~test], values[~test], shape
+
+
+# Tuned on a validation part of the training data, as is each peer's.
+GRID = {"100k": (0.2, 0.35, 0.6), "core15_20": (0.15, 0.25, 0.4), "core20": (0.2, 0.3, 0.45)}
+
+
+def tuned(fit, grid):
+    def run(data):
+        (_, _, _, shape), test = data
+        users, films, values, _ = training(data)
+        hold = np.random.default_rng(1).random(len(values)) < 0.1
+        part = users[~hold], films[~hold], values[~hold], shape
+        scores = [np.mean((fit(part, p)(users[hold], films[hold]) - values[hold]) ** 2) for p in grid]
+        (all_users, all_films, _, _), _ = data
+        return fit((users, films, values, shape), grid[int(np.argmin(scores))])(all_users[test], all_films[test])
+
+    return run
+
+
+def ours_fit(part, reg):
+    result = solvers.complete_matrix(part, 10, reg=reg, reg_scaling="count", biases=True, tol=1e-3, rng=0)
+    return result.predict
+
+
+def cmfrec_fit(part, penalty):
+    import scipy.sparse
+    from cmfrec import CMF
+
+    users, films, values, shape = part
+    model = CMF(k=10, lambda_=penalty, nthreads=1, verbose=False, use_float=False)
+    model.fit(scipy.sparse.coo_matrix((values, (users, films)), shape=shape))
+    return lambda u, f: model.predict(u, f)
+
+
+def bias_fit(part, _):
+    from solvers.completion._problem import _two_way_effects
+
+    row, col = _two_way_effects(read_observations(part, None, "error"), robust=False)
+    return lambda u, f: row[u] + col[f]
+
+
+def rmse(data, predicted):
+    (_, _, values, _), test = data
+    miss = math.sqrt(float(np.mean((np.clip(predicted, 0, 10) - values[test]) ** 2)))
+    return Judgement(miss, f"RMSE {miss:.4f}")
+
+
+def ratings_workload(name):
+    return Workload(
+        name=f"ratings-{name}",
+        data=ratings(name),
+        ours=Solver("complete_matrix", tuned(ours_fit, GRID[name]), prepare=warm),
+        peers=(
+            Solver("cmfrec", tuned(cmfrec_fit, (5.0, 10.0, 20.0)), needs=("cmfrec",)),
+            Solver("biases", tuned(bias_fit, (0.0,))),
+        ),
+        judge=rmse,
+        targets=(Quality(1.0, "cmfrec"), Quality(1.0, "biases"), TimesLess("cmfrec", 1.0)),
+        note=f"MovieTweetings {name}, a tenth held out, penalties tuned on a tenth of the rest",
+    )
+
+
+WORKLOADS = [
+    sweep_workload("sweep-cg", 50, "cg", True, 6.0),
+    sweep_workload("sweep-exact", 50, "exact", False, 5.0),
+    scaling("scaling-fixed-steps", "cg", lambda k: 3, 2.2),
+    scaling("scaling-one-percent", "cg", law_steps, 3.0),
+    scaling("scaling-normal-equations", "exact", lambda k: 0, None),
+    Workload(
+        name="ill-conditioned",
+        data=ill_conditioned,
+        ours=Solver("complete_matrix", lambda d: solvers.complete_matrix(d[0], 5, tol=1e-12, rng=0), prepare=warm),
+        judge=recovery(1e-8),
+        targets=(Seconds(0.2),),
+        seeds=tuple(range(40)),
+        quick=True,
+        note="2000 x 2000, rank 5, condition 100, 5 entries per degree of freedom; every seed to 1e-8",
+    ),
+    near_limit_workload(1.5, 10, 0.05),
+    near_limit_workload(1.3, 10, 0.15),
+    near_limit_workload(1.2, 10, 0.5),
+    near_limit_workload(1.5, 1e5, None),
+    *(
+        Workload(
+            name=f"outliers-{share:g}-{oversampling:g}",
+            data=outliers(share, oversampling),
+            ours=Solver(
+                "complete_matrix", lambda d: solvers.complete_matrix(d[0], 5, loss="huber", rng=0), prepare=warm
+            ),
+            judge=recovery(1e-8),
+            targets=(Quality(1e-8),),
+            seeds=tuple(range(20)),
+            quick=True,
+            note=f"500 x 500, rank 5, {100 * share:g} % gross outliers; every seed to 1e-8",
+        )
+        for share, oversampling in ((0.1, 4), (0.2, 8), (0.3, 10))
+    ),
+    Workload(
+        name="noise",
+        data=noisy,
+        ours=Solver("complete_matrix", lambda d: solvers.complete_matrix(d[0], 5, rng=0), prepare=warm),
+        judge=against_oracle,
+        targets=(Quality(1.25),),
+        quick=True,
+        note="1000 x 1000, rank 5, 8 entries per degree of freedom",
+    ),
+    Workload(
+        name="certificate",
+        data=penalised,
+        ours=Solver("complete_matrix", certified, prepare=warm),
+        judge=gap_of,
+        targets=(Quality(1e-9),),
+        seeds=(0,),
+        note="20,000 x 20,000, 3.2e6 entries, rank 10, reg > 0, solved and verified",
+    ),
+]
+if "MOVIETWEETINGS" in os.environ:
+    WORKLOADS += [ratings_workload(name) for name in GRID]
+
+if __name__ == "__main__":
+    raise SystemExit(main("Matrix completion", WORKLOADS))

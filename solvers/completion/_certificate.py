@@ -1,0 +1,301 @@
+r"""The dual bound of the nuclear-norm problem. Nothing here is used by the iteration.
+
+In scaled coordinates (see :mod:`solvers.completion._problem`) the problem over all X, of any rank, is convex:
+
+    C = min_X  sum_Omega w_ij rho_delta(X_ij - A_ij) + reg ||X||_*,
+
+and for every Y supported on Omega with ||Y||_2 <= reg (and, for the Huber loss, |Y_ij| <= w_ij delta)
+
+    C >= sum_Omega ( Y_ij A_ij - Y_ij^2 / (2 w_ij) ).                                                          (1)
+
+Y = alpha R with R = w * psi(A - X), the clipped residual at any X. At a minimiser ||R||_2 = reg and alpha = 1 closes
+the gap. The numbers R_ij *are* the dual point once computed, so their rounding errors do not matter; those of (1)
+and of the norm do.
+
+The norm is bounded above, never estimated: by a full singular value decomposition where that is affordable,
+otherwise by deflation. With orthonormal P, Q (the factors, and a few more directions) the blocks PᵀRQ, PᵀR(I-QQᵀ),
+(I-PPᵀ)RQ are small and their norms computed in full. The norm of the remainder E = (I-PPᵀ)R(I-QQᵀ) comes from q
+Lanczos steps on EᵀE from a uniformly random start, drawn after R is fixed: the largest Ritz value theta satisfies
+(Kuczynski and Wozniakowski 1992, theorem 3)
+
+    Prob( theta <= (1 - epsilon) ||E||² ) <= 1.648 sqrt(n) exp( -sqrt(epsilon) (2 q - 1) ).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+
+from solvers._core.arrays import FloatArray
+from solvers._core.linalg import UNIT
+from solvers.completion._problem import CompletionProblem
+
+__all__ = [
+    "DualBound",
+    "DualCertificate",
+    "TrivialCertificate",
+    "dual_bound",
+    "entry_residuals",
+    "nuclear_norm",
+    "objective",
+]
+
+# A dense singular value decomposition is used while min(m, n)^2 max(m, n) stays below this.
+DENSE_WORK = 2e8
+# Roundings of a pairwise sum of products (blocks of 128, then a tree), and of the products themselves.
+SUM_ERROR = 96
+# Backward error of LAPACK's singular values, per unit of dimension (Higham 2002, section 20).
+SVD_ERROR = 10
+PUBLISHED_STEPS, CHECKED_STEPS = 60, 120
+PUBLISHED_FAILURE, CHECKED_FAILURE = 1e-12, 1e-10
+# Directions added to the factors before deflating, and rounds of block iteration to find them.
+EXTRA, EXTRA_ROUNDS = 8, 4
+CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class TrivialCertificate:
+    """The bound 0: every term of the objective is non-negative."""
+
+    kind: Literal["sign"] = "sign"
+    failure_probability: float = 0.0
+
+
+@dataclass(frozen=True)
+class DualCertificate:
+    """Factors whose residual is the dual point, and how its norm was bounded.
+
+    Attributes
+    ----------
+    left, right : (m, r), (n, r) float64
+        The residual is taken at left @ right.T.
+    delta : float
+        Huber threshold; inf for least squares.
+    norm : {"dense", "deflated"}
+    failure_probability : float
+        0 for "dense"; the probability that a verification accepts a wrong bound for "deflated".
+    """
+
+    left: FloatArray
+    right: FloatArray
+    delta: float
+    norm: Literal["dense", "deflated"]
+    failure_probability: float
+    kind: Literal["dual"] = "dual"
+
+
+@dataclass(frozen=True)
+class DualBound:
+    """(1) at the best multiple of the residual, with rounding slack counted once and twice."""
+
+    reestablished: float
+    published: float
+    norm: Literal["dense", "deflated"]
+
+
+def entry_residuals(problem: CompletionProblem, left: FloatArray, right: FloatArray) -> FloatArray:
+    """A - left rightᵀ at the observed entries, less the biases, by chunks."""
+    rows, cols = problem.observed.rows, problem.observed.cols
+    out = np.empty(len(rows))
+    for start in range(0, len(rows), CHUNK):
+        part = slice(start, start + CHUNK)
+        out[part] = problem.targets[part] - np.einsum("tk,tk->t", left[rows[part]], right[cols[part]])
+    return out
+
+
+def nuclear_norm(problem: CompletionProblem, left: FloatArray, right: FloatArray) -> float:
+    """|| D^{1/2} left rightᵀ E^{1/2} ||_* from two triangular factors."""
+    r1 = np.asarray(np.linalg.qr(problem.row_scale[:, None] * left, mode="r"))
+    r2 = np.asarray(np.linalg.qr(problem.col_scale[:, None] * right, mode="r"))
+    return float(np.sum(scipy.linalg.svdvals(r1 @ r2.T, check_finite=False)))
+
+
+def objective(problem: CompletionProblem, left: FloatArray, right: FloatArray, delta: float) -> tuple[float, float]:
+    """The objective at left rightᵀ and a bound on the rounding error of two such evaluations."""
+    residual = entry_residuals(problem, left, right)
+    weights = problem.observed.weights
+    loss = float(np.sum(weights * problem.rho(residual, delta)))
+    norm = nuclear_norm(problem, left, right) if problem.reg > 0 else 0.0
+    k = left.shape[1]
+    lengths = np.sqrt(np.sum(left * left, axis=1)), np.sqrt(np.sum(right * right, axis=1))
+    size = np.abs(problem.targets) + lengths[0][problem.observed.rows] * lengths[1][problem.observed.cols]
+    slope = np.abs(problem.clipped(residual, delta))
+    noise = 4 * UNIT * (k + 4) * size
+    error = float(np.sum(weights * (slope * noise + noise * noise))) + 4 * SUM_ERROR * UNIT * loss
+    scaled = float(
+        np.linalg.norm(problem.row_scale[:, None] * left) * np.linalg.norm(problem.col_scale[:, None] * right)
+    )
+    return loss + problem.reg * norm, error + problem.reg * 8 * SVD_ERROR * UNIT * k * (max(problem.shape) + k) * scaled
+
+
+def dual_bound(
+    problem: CompletionProblem, left: FloatArray, right: FloatArray, delta: float, *, checking: bool
+) -> DualBound:
+    """(1) at the residual of left rightᵀ.
+
+    ``checking`` spends twice the Lanczos steps, so that it confirms what was published with half of them.
+    """
+    dual = problem.observed.weights * problem.clipped(entry_residuals(problem, left, right), delta)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.where(problem.entry_scale > 0, dual / problem.entry_scale, 0.0)
+    linear_terms = dual * problem.targets
+    square_terms = dual * dual / problem.observed.weights
+    linear, square = float(np.sum(linear_terms)), float(np.sum(square_terms))
+    error = SUM_ERROR * UNIT * float(np.sum(np.abs(linear_terms)))
+    if not (np.isfinite(scaled).all() and math.isfinite(linear) and math.isfinite(square)):
+        return DualBound(0.0, 0.0, "dense")
+    m, n = problem.shape
+    matrix = problem.observed.matrix(scaled)
+    if min(m, n) ** 2 * max(m, n) <= DENSE_WORK:
+        norm, slack, kind = *_dense_norm(matrix), "dense"
+    else:
+        bases = problem.row_scale[:, None] * left, problem.col_scale[:, None] * right
+        norm, slack = _deflated_norm(matrix, *bases, checking=checking)
+        kind = "deflated"
+    cap = math.inf
+    if problem.loss == "huber":
+        active = dual != 0
+        ratio = problem.observed.weights[active] * delta / np.abs(dual[active])
+        cap = float(np.min(ratio, initial=math.inf)) * (1.0 - 4 * UNIT)
+
+    def value(counted: int) -> float:
+        """The bound with every rounding error counted so many times."""
+        ball = norm + counted * slack
+        alpha = min(problem.reg / ball if ball > 0 else math.inf, cap, linear / square if square > 0 else 0.0)
+        if not alpha > 0:
+            return 0.0
+        # Two roundings in alpha itself: it is used as if it were smaller.
+        alpha *= 1.0 - 8 * UNIT
+        loss = counted * (alpha * error + alpha * alpha * SUM_ERROR * UNIT * square)
+        return max(0.0, alpha * linear - 0.5 * alpha * alpha * square - loss)
+
+    return DualBound(value(1), value(2), kind)  # type: ignore[arg-type]
+
+
+def _dense_norm(matrix: scipy.sparse.csr_array) -> tuple[float, float]:
+    """Spectral norm by a full decomposition, and its error."""
+    m, n = matrix.shape
+    # The decomposition may overflow or lose everything to underflow at extreme sizes: powers of two are exact.
+    largest = float(np.max(np.abs(matrix.data), initial=0.0))
+    if largest == 0.0:
+        return 0.0, 0.0
+    unit = 2.0 ** math.frexp(largest)[1]
+    dense = matrix.toarray() / unit
+    norm = float(scipy.linalg.svdvals(dense, check_finite=False)[0])
+    return norm * unit, SVD_ERROR * UNIT * (m + n) * float(np.linalg.norm(dense)) * unit
+
+
+def _deflated_norm(
+    matrix: scipy.sparse.csr_array, left: FloatArray, right: FloatArray, *, checking: bool
+) -> tuple[float, float]:
+    """An upper bound on the spectral norm, by deflation and Lanczos, and its rounding error."""
+    steps, failure = (CHECKED_STEPS, CHECKED_FAILURE) if checking else (PUBLISHED_STEPS, PUBLISHED_FAILURE)
+    if matrix.shape[1] > matrix.shape[0]:
+        matrix, left, right = matrix.T.tocsr(), right, left
+    n = matrix.shape[1]
+    transposed = matrix.T.tocsr()
+    own = _basis(left), _basis(right)
+    p, q = _enriched(matrix, transposed, *own)
+    image, coimage = matrix @ q, transposed @ p
+    core = p.T @ image
+    column = image - p @ core
+    row = coimage - q @ core.T
+    steps = min(steps, n)
+    theta = _lanczos(matrix, transposed, p, q, steps)
+    epsilon = (math.log(1.648 * math.sqrt(n) / failure) / (2 * steps - 1)) ** 2
+    frobenius = float(np.linalg.norm(matrix.data))
+    remainder = theta / math.sqrt(1.0 - epsilon) if epsilon < 1.0 else frobenius
+    remainder = min(remainder, frobenius)
+    # Norms of the blocks of [factors, further directions, the rest] on both sides: their matrix has no smaller norm.
+    groups_p = slice(0, own[0].shape[1]), slice(own[0].shape[1], p.shape[1])
+    groups_q = slice(0, own[1].shape[1]), slice(own[1].shape[1], q.shape[1])
+    blocks = np.full((3, 3), remainder)
+    for a in range(2):
+        blocks[a, 2] = _top(row[:, groups_p[a]])
+        blocks[2, a] = _top(column[:, groups_q[a]])
+        for b in range(2):
+            blocks[a, b] = _top(core[groups_p[a], groups_q[b]])
+    depth = int(np.max(np.diff(matrix.indptr))) + int(np.max(np.diff(transposed.indptr)))
+    slack = UNIT * (depth + SVD_ERROR * (p.shape[1] + q.shape[1] + steps) + 40) * frobenius
+    return _top(blocks), slack
+
+
+def _basis(factor: FloatArray) -> FloatArray:
+    """An orthonormal basis of the columns that matter."""
+    u, s, _ = np.linalg.svd(factor, full_matrices=False)
+    kept = s > 1e-10 * max(float(s[0]) if len(s) else 0.0, np.finfo(np.float64).tiny)
+    return np.ascontiguousarray(u[:, kept])
+
+
+def _enriched(
+    matrix: scipy.sparse.csr_array, transposed: scipy.sparse.csr_array, p: FloatArray, q: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The bases and a few more directions in which the matrix is large; the bound holds for any bases."""
+    width = min(EXTRA, min(matrix.shape) - max(p.shape[1], q.shape[1]))
+    if width <= 0:
+        return p, q
+    block = np.random.default_rng(0).standard_normal((matrix.shape[1], width))
+    for _ in range(EXTRA_ROUNDS):
+        block -= q @ (q.T @ block)
+        image = matrix @ np.linalg.qr(block)[0]
+        image -= p @ (p.T @ image)
+        image = np.linalg.qr(image)[0]
+        block = transposed @ image
+    block -= q @ (q.T @ block)
+    return _continued(p, image), _continued(q, block)
+
+
+def _continued(basis: FloatArray, block: FloatArray) -> FloatArray:
+    """An orthonormal basis whose first columns are the given ones."""
+    for _ in range(2):
+        block = np.linalg.qr(block - basis @ (basis.T @ block))[0]
+    return np.ascontiguousarray(np.hstack([basis, block]))
+
+
+def _top(block: FloatArray) -> float:
+    return float(scipy.linalg.svdvals(block, check_finite=False)[0]) if block.size else 0.0
+
+
+def _lanczos(
+    matrix: scipy.sparse.csr_array, transposed: scipy.sparse.csr_array, p: FloatArray, q: FloatArray, steps: int
+) -> float:
+    """Square root of the largest Ritz value of EᵀE after ``steps`` steps from a uniformly random start.
+
+    Golub-Kahan bidiagonalisation with full reorthogonalisation. The start comes from fresh entropy on purpose: it
+    must not be predictable from anything that the matrix was made from.
+    """
+    m, n = matrix.shape
+    start = np.random.default_rng().standard_normal(n)
+    v = start / np.linalg.norm(start)
+    vs, us = np.zeros((steps, n)), np.zeros((steps, m))
+    alphas, betas = np.zeros(steps), np.zeros(max(steps - 1, 0))
+    for j in range(steps):
+        vs[j] = v
+        # The projections act on both sides, so that the start need not lie in the range of I - QQᵀ.
+        inner = v - q @ (q.T @ v)
+        u = matrix @ inner
+        u -= p @ (p.T @ u)
+        for _ in range(2):
+            u -= us[:j].T @ (us[:j] @ u)
+        alphas[j] = np.linalg.norm(u)
+        if alphas[j] == 0.0:
+            break
+        us[j] = u / alphas[j]
+        if j + 1 == steps:
+            break
+        w = us[j] - p @ (p.T @ us[j])
+        v = transposed @ w
+        v -= q @ (q.T @ v)
+        for _ in range(2):
+            v -= vs[: j + 1].T @ (vs[: j + 1] @ v)
+        betas[j] = np.linalg.norm(v)
+        if betas[j] == 0.0:
+            break
+        v /= betas[j]
+    bidiagonal = np.diag(alphas) + np.diag(betas, 1) if steps > 1 else alphas.reshape(1, 1)
+    return _top(bidiagonal)

@@ -1,0 +1,218 @@
+"""``complete_matrix``: the low-rank matrix behind a few of its entries, and what is proved about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from solvers._catalogue import entry_named
+from solvers._core.arrays import refuse_beyond_memory
+from solvers._core.backend import BACKENDS
+from solvers._core.errors import BackendError, InvalidProblemError
+from solvers._core.options import check_choice, check_common, check_integer
+from solvers._core.random import RNG
+from solvers._core.result import Status
+from solvers.completion._altmin import Sweeper, alternate, polish
+from solvers.completion._near_limit import near_limit, within_reach
+from solvers.completion._problem import completion_problem, read_observations, split_holdout
+from solvers.completion._result import CompletionResult
+from solvers.completion._robust import robust_alternate
+from solvers.completion._run import Run, Settings
+from solvers.completion._sweeps import Factors
+
+__all__ = ["complete_matrix"]
+
+DEFAULT_SWEEPS = 500
+# Bytes per observed entry: both orientations, the caller's copy and scratch.
+BYTES_PER_ENTRY = 96
+INNER = {"auto": "auto", "gauss-newton": "exact", "altmin": "auto", "altmin-exact": "exact", "altmin-sketch": "sketch"}
+
+
+def complete_matrix(
+    A: Any,
+    rank: int,
+    *,
+    weights: Any = None,
+    reg: float = 0.0,
+    reg_scaling: str = "plain",
+    loss: str = "l2",
+    delta: Any = "auto",
+    biases: bool = False,
+    holdout: float = 0.0,
+    duplicates: str = "error",
+    method: str = "auto",
+    x0: Any = None,
+    tol: float = 1e-6,
+    max_iter: int | None = None,
+    time_limit: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    rng: RNG = None,
+    history: bool = False,
+    verbose: int = 0,
+    backend: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> CompletionResult:
+    r"""Complete a partially observed matrix by one of low rank, and say what is proved about it.
+
+    .. math:: \min_{\operatorname{rank} X \le k} \; \sum_{(i,j) \in \Omega} w_{ij}\, \rho(X_{ij} - A_{ij})
+              + \mathrm{reg} \cdot \lVert X \rVert_*
+
+    with :math:`\rho(t) = t^2/2` or the Huber loss, and X = U diag(s) Vᵀ, never formed.
+
+    Parameters
+    ----------
+    A : scipy.sparse array, (rows, cols, values, shape), or (m, n) array_like
+        Observed entries. In sparse input every stored entry is data, explicit zeros too; in a dense array NaN means
+        unseen. Not modified.
+    rank : int
+        k, from 1 to min(m, n).
+    weights : array_like or scipy.sparse, optional
+        Non-negative w: one per entry in the order given, or of A's shape. Weight 0 means unseen.
+    reg : float
+        Multiplier of the nuclear norm, equal to reg/2 (‖F‖² + ‖G‖²) over factors X = F Gᵀ.
+    reg_scaling : {"plain", "count"}
+        "count" penalises the factor rows by their numbers of entries (the convention of ALS-WR and Spark): the norm of
+        D^{1/2} X E^{1/2} with row and column counts on the diagonals.
+    loss : {"l2", "huber"}
+        "huber" withstands gross outliers; with ``reg=0`` and ``delta="auto"`` they are found and listed.
+    delta : float or "auto"
+        Huber threshold in the unit of A; "auto" takes 1.345 robust standard deviations of the residuals.
+    biases : bool
+        Fit shrunk row and column effects first and complete the remainder. ``fun`` and ``bound`` hold for these
+        effects.
+    holdout : float
+        Fraction of the entries kept out of the fit to measure ``holdout_rmse``.
+    duplicates : {"error", "mean"}
+        What repeated positions mean: a mistake, or measurements to be averaged (their weights add).
+    method : {"auto", "altmin", "altmin-exact", "altmin-sketch", "gauss-newton"}
+        How rows are solved: "altmin" chooses per row by operation counts between a Gram matrix with Cholesky factor and
+        conjugate gradients in an orthonormal basis; "altmin-exact" always takes the first; "altmin-sketch"
+        preconditions conjugate gradients by a CountSketch of the row. "gauss-newton" (``reg=0``, least squares):
+        truncated Gauss-Newton steps on both factors, then variable projection, for masks near the information limit.
+        "auto" is "altmin", and "gauss-newton" where that stalls with at most 2.5 entries per degree of freedom.
+    x0 : CompletionResult, (U, s, V) or (U, V), optional
+        Where to start; fewer columns than the rank are added to.
+    tol : float
+        With ``reg > 0`` the run ends as OPTIMAL once ``gap <= tol``, and as CONVERGED if sweeps stop improving first
+        (the rank is then too small for the convex optimum). With ``reg == 0`` it ends once the root mean square
+        residual is below 1e-3 sqrt(tol) times that of A (OPTIMAL: nothing fits better; the default gives six digits,
+        1e-12 gives nine), or falls by less than a fraction tol per sweep (CONVERGED).
+    max_iter : int, optional
+        Sweeps over rows and columns; 500 by default.
+    time_limit : float, optional
+        Seconds.
+    callback : callable, optional
+        Called as ``callback(intermediate_result)`` after each sweep; a true answer or StopIteration ends the run.
+    rng : int, Generator, SeedSequence or None
+        Seeds the held-out draw and the start.
+    history : bool
+        Keep a :class:`solvers.History` of the sweeps.
+    verbose : {0, 1, 2}
+        Silent; a summary line; a table row per sweep (standard error).
+    backend : {"auto", "numba"}
+        Compiled kernels on the host.
+    options : mapping, optional
+        ``precision`` ("double" or "single"): arithmetic of the sweeps; the answer's objective and bound are always
+        computed in double. ``stage_sweeps`` (3): sweeps per rank of the continuation.
+
+    Returns
+    -------
+    CompletionResult
+        ``U`` (m, k), ``s`` (k,), ``V`` (n, k), ``fun``, ``bound``, ``gap``, ``predict(rows, cols)``, ``determined``, …
+
+    Raises
+    ------
+    InvalidProblemError
+        Bad values, shapes or options.
+
+    Notes
+    -----
+    *Guarantee.* With ``reg > 0``, ``bound`` is at most the objective of every X of any rank: a dual point of the convex
+    problem, its spectral norm bounded in full for small matrices and with failure probability 1e-10 otherwise. With
+    ``reg == 0`` it is 0, and ``determined`` says whether the entries fix the completion locally; a fit that they do not
+    fix is reported as STALLED, however small its residual.
+
+    *Algorithm.* The rank grows from 1 to k by leading singular pairs of the residual, with a few sweeps at each. A
+    sweep solves rows, then columns, as small least-squares problems in the singular basis of the iterate, to an
+    accuracy tied to the last sweep's progress. With outliers: Huber weights at a falling threshold, and rejection
+    that is tried on a copy.
+
+    *Complexity.* A sweep takes O(N k) operations per conjugate gradient step for N entries, or O(N k² + (m + n) k³)
+    exactly; memory O(N + (m + n) k).
+
+    References
+    ----------
+    P. Jain, P. Netrapalli and S. Sanghavi, Low-rank matrix completion using alternating minimization, STOC 2013.
+    Y. Gu, Z. Song, J. Yin and L. Zhang, Low rank matrix completion via robust alternating minimization in nearly linear
+    time, ICLR 2024.
+    J. Kuczynski and H. Wozniakowski, Estimating the largest eigenvalue by the power and Lanczos algorithms with a
+    random start, SIAM J. Matrix Anal. Appl. 13, 1992.
+
+    Examples
+    --------
+    >>> import numpy as np, solvers
+    >>> A = np.outer([1.0, 2.0, 3.0, 4.0], [1.0, -1.0, 2.0])
+    >>> A[0, 1] = A[3, 2] = np.nan
+    >>> result = solvers.complete_matrix(A, 1, tol=1e-12, rng=0)
+    >>> result.predict([0, 3], [1, 2]).round(6), result.determined
+    (array([-1.,  8.]), True)
+    """
+    entry = entry_named("complete_matrix")
+    common = check_common(
+        entry.name,
+        method=method,
+        methods=entry.methods,
+        tol=tol,
+        max_iter=max_iter,
+        time_limit=time_limit,
+        callback=callback,
+        rng=rng,
+        history=history,
+        verbose=verbose,
+        options=options,
+    )
+    settings = common.settings(Settings)
+    check_choice("options['precision']", settings.precision, ("double", "single"))
+    check_integer("options['stage_sweeps']", settings.stage_sweeps, low=1)
+    check_choice("backend", backend, BACKENDS)
+    if backend not in ("auto", *entry.backends):
+        raise BackendError(f"backend={backend!r} is not available here; available: {', '.join(entry.backends)}")
+    observed, held = split_holdout(read_observations(A, weights, duplicates), holdout, common.rng)
+    problem = completion_problem(
+        observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
+    )
+    refuse_beyond_memory(
+        BYTES_PER_ENTRY * observed.size + 64.0 * sum(problem.shape) * problem.rank,
+        what=f"completing {observed.size} entries at rank {problem.rank}",
+        instead="lower the rank",
+    )
+    if method == "gauss-newton" and (problem.reg > 0.0 or problem.loss == "huber" or settings.precision == "single"):
+        raise InvalidProblemError(
+            "method='gauss-newton' needs reg=0, loss='l2' and double precision; "
+            f"got reg={reg!r}, loss={loss!r}, precision={settings.precision!r}"
+        )
+    run = Run(problem, common, settings, DEFAULT_SWEEPS)
+    start = run.start_from(x0)
+    run.open(start)
+    if run.monitor.status is None:
+        _solve(run, start, method)
+    run.monitor.finish(Status.CONVERGED)
+    return run.conclude()
+
+
+def _solve(run: Run, start: Factors, method: str) -> None:
+    """Alternating minimisation, and near the information limit what succeeds where it stalls."""
+    if run.problem.loss == "huber":
+        robust_alternate(run, start, INNER[method])
+        return
+    if method == "gauss-newton":
+        factors = near_limit(run)
+    else:
+        watch = method == "auto" and within_reach(run)
+        factors = alternate(run, start, INNER[method], watch=watch)
+        if not watch or run.monitor.status is not None:
+            return
+        run.monitor.method = "gauss-newton"
+        near_limit(run)
+        factors = run.monitor.x
+    polish(run, Sweeper(run, "exact"), factors)

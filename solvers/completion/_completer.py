@@ -1,0 +1,226 @@
+"""``MatrixCompleter``: the estimator, for pipelines, new rows and recommendations."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.errors import ConvergenceWarning, InvalidProblemError
+from solvers._core.options import check_integer
+from solvers.completion._complete_matrix import complete_matrix
+from solvers.completion._problem import read_observations
+from solvers.completion._result import CompletionResult
+
+if TYPE_CHECKING:
+
+    class BaseEstimator:
+        """What scikit-learn's base class gives: parameters from the signature of ``__init__``."""
+
+else:
+    from sklearn.base import BaseEstimator
+
+__all__ = ["MatrixCompleter"]
+
+# Ridge that keeps the rows of too few entries solvable, relative to the mean square of the factor's entries.
+SAFEGUARD = 1e-10
+ARRAYS = ("U", "s", "V", "row_bias", "col_bias")
+
+
+class MatrixCompleter(BaseEstimator):
+    """Low-rank matrix completion as an estimator.
+
+    Parameters
+    ----------
+    rank : int
+        Number of columns of the factors; this and the next as in :func:`solvers.complete_matrix`.
+    reg : float
+        Multiplier of the nuclear norm.
+    reg_scaling : {"plain", "count"}
+        Whether factor rows are penalised by their numbers of entries.
+    loss : {"l2", "huber"}
+        Loss of a residual.
+    delta : float or "auto"
+        Huber threshold.
+    biases : bool
+        Fit row and column effects first.
+    holdout : float
+        Fraction of the entries kept out of the fit.
+    duplicates : {"error", "mean"}
+        What repeated positions mean.
+    method : str
+        How rows are solved.
+    tol : float
+        Tolerance of the run.
+    max_iter : int, optional
+        Sweeps at most.
+    options : mapping, optional
+        Settings of the method.
+    random_state : int, Generator or None
+        Seeds the held-out draw and the start.
+
+    Attributes
+    ----------
+    U_, s_, V_ : arrays
+        A ~ U_ diag(s_) V_ᵀ plus biases.
+    result_ : CompletionResult
+        With bound, gap and ``determined``; absent after :meth:`load`.
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from solvers.completion import MatrixCompleter
+    >>> A = np.outer([1.0, 2.0, 3.0], [1.0, 2.0, 4.0, 8.0])
+    >>> A[0, 3] = np.nan
+    >>> MatrixCompleter(1, random_state=0).fit(A).predict([0], [3]).round(4)
+    array([8.])
+    """
+
+    U_: FloatArray
+    s_: FloatArray
+    V_: FloatArray
+    row_bias_: FloatArray
+    col_bias_: FloatArray
+    n_features_in_: int
+
+    def __init__(
+        self,
+        rank: int = 10,
+        *,
+        reg: float = 0.0,
+        reg_scaling: str = "plain",
+        loss: str = "l2",
+        delta: Any = "auto",
+        biases: bool = False,
+        holdout: float = 0.0,
+        duplicates: str = "error",
+        method: str = "auto",
+        tol: float = 1e-6,
+        max_iter: int | None = None,
+        options: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.rank = rank
+        self.reg = reg
+        self.reg_scaling = reg_scaling
+        self.loss = loss
+        self.delta = delta
+        self.biases = biases
+        self.holdout = holdout
+        self.duplicates = duplicates
+        self.method = method
+        self.tol = tol
+        self.max_iter = max_iter
+        self.options = options
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Complete X; ``sample_weight`` are the weights of its entries."""
+        result = complete_matrix(
+            X,
+            self.rank,
+            weights=sample_weight,
+            reg=self.reg,
+            reg_scaling=self.reg_scaling,
+            loss=self.loss,
+            delta=self.delta,
+            biases=self.biases,
+            holdout=self.holdout,
+            duplicates=self.duplicates,
+            method=self.method,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            rng=self.random_state,
+            options=self.options,
+        )
+        if not result.success:
+            warnings.warn(result.message, ConvergenceWarning, stacklevel=2)
+        self.result_ = result
+        self._take(result)
+        return self
+
+    def predict(self, rows: Any, cols: Any) -> FloatArray:
+        """Completed entries at the given positions."""
+        return self._predictor().predict(rows, cols)
+
+    def transform(self, X: Any) -> FloatArray:
+        """Coordinates of new rows in the basis ``V_``, (r, k): a ridge regression of each row's entries.
+
+        ``X`` takes any of the forms of the training data and has its columns. The column biases and the mean row bias
+        are subtracted first; the completed rows are ``transform(X) @ V_.T`` plus these.
+        """
+        self._predictor()
+        observed = read_observations(X, None, self.duplicates)
+        if observed.shape[1] != len(self.V_):
+            raise InvalidProblemError(f"X must have {len(self.V_)} columns; got shape {observed.shape}")
+        k = len(self.s_)
+        mean = float(np.mean(self.row_bias_)) if len(self.row_bias_) else 0.0
+        penalty = np.full(k, SAFEGUARD / len(self.V_))
+        if self.reg > 0 and self.reg_scaling == "plain":
+            penalty = penalty + self.reg / np.maximum(self.s_, 1e-14 * max(float(self.s_[0]), np.finfo(float).tiny))
+        out = np.zeros((observed.shape[0], k))
+        for i in range(observed.shape[0]):
+            part = slice(observed.indptr[i], observed.indptr[i + 1])
+            cols = observed.cols[part]
+            panel = self.V_[cols]
+            target = observed.values[part] - self.col_bias_[cols] - mean
+            out[i] = np.linalg.solve(panel.T @ panel + np.diag(penalty), panel.T @ target)
+        return out
+
+    def top(self, rows: Any, count: int = 10, *, exclude: Any = None) -> tuple[IntArray, FloatArray]:
+        """The ``count`` columns of largest completed value in each of the given rows, best first, with the values.
+
+        ``exclude`` (scipy.sparse or dense with NaN, of the training shape) marks entries that are not to be listed,
+        such as those seen already; where too few remain, the list ends with column -1 and value -inf.
+        """
+        predictor = self._predictor()
+        rows = np.atleast_1d(np.asarray(rows))
+        n = len(self.V_)
+        check_integer("count", count, low=1, high=n)
+        seen = None if exclude is None else read_observations(exclude, None, "mean")
+        columns, values = np.empty((len(rows), count), dtype=np.int64), np.empty((len(rows), count))
+        for position, row in enumerate(rows):
+            scores = predictor.predict(np.full(n, row), np.arange(n))
+            if seen is not None:
+                scores[seen.cols[seen.indptr[row] : seen.indptr[row + 1]]] = -np.inf
+            best = np.argpartition(-scores, count - 1)[:count]
+            best = best[np.lexsort((best, -scores[best]))]
+            values[position] = scores[best]
+            columns[position] = np.where(np.isfinite(scores[best]), best, -1)
+        return columns, values
+
+    def save(self, path: str | Path) -> None:
+        """Write the factors and biases to a ``.npz`` file, without pickles."""
+        self._predictor()
+        np.savez(
+            path, reg=self.reg, reg_scaling=self.reg_scaling, **{name: getattr(self, f"{name}_") for name in ARRAYS}
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> MatrixCompleter:
+        """Read what :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            fresh = cls(len(stored["s"]), reg=float(stored["reg"]), reg_scaling=str(stored["reg_scaling"]))
+            for name in ARRAYS:
+                setattr(fresh, f"{name}_", stored[name])
+        fresh.n_features_in_ = len(fresh.V_)
+        return fresh
+
+    def _take(self, result: CompletionResult) -> None:
+        for name in ARRAYS:
+            setattr(self, f"{name}_", result[name])
+        self.n_features_in_ = len(self.V_)
+
+    def _predictor(self) -> CompletionResult:
+        if not hasattr(self, "U_"):
+            from sklearn.exceptions import NotFittedError
+
+            raise NotFittedError("this MatrixCompleter is not fitted yet; call fit first")
+        return CompletionResult({name: getattr(self, f"{name}_") for name in ARRAYS})
+
+
+MatrixCompleter.__module__ = "solvers.completion"

@@ -1,0 +1,285 @@
+"""One run of the completion: how factors become answers, bounds and a verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.errors import InvalidProblemError
+from solvers._core.monitor import Monitor
+from solvers._core.options import Common
+from solvers._core.result import Status
+from solvers.completion._certificate import (
+    CHECKED_FAILURE,
+    PUBLISHED_FAILURE,
+    DualCertificate,
+    TrivialCertificate,
+    dual_bound,
+    entry_residuals,
+    objective,
+)
+from solvers.completion._problem import CompletionProblem
+from solvers.completion._result import CompletionResult
+from solvers.completion._sweeps import Factors, Orientation, Workspace
+from solvers.completion._uniqueness import UNDETERMINED, affordable, tangent_gap
+
+__all__ = ["Run", "Settings"]
+
+# The held-out error may exceed that of the fit by this factor before the fit is called one of the mask.
+HELD_OUT_FACTOR = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of every method: the working precision of the sweeps and the sweeps per rank of the continuation."""
+
+    precision: str = "double"
+    stage_sweeps: int = 3
+
+
+class Run:
+    """State that the phases of a method share.
+
+    Attributes
+    ----------
+    problem : CompletionProblem
+    work : Workspace
+    monitor : Monitor
+        Its ``x`` is the best iterate as :class:`Factors` in scaled coordinates.
+    delta : float
+        Huber threshold in force; inf for least squares.
+    kept : (N,) bool or None
+        Entries that outlier rejection kept; None where none was rejected.
+    """
+
+    def __init__(self, problem: CompletionProblem, common: Common, settings: Settings, max_iter: int) -> None:
+        self.problem = problem
+        self.settings = settings
+        self.work = Workspace(problem, np.float32 if settings.precision == "single" else np.float64)
+        self.delta = problem.delta if problem.delta is not None else problem.spread
+        self.kept: Any = None
+        self.determined: bool | None = None
+        self.tangent_gap = math.nan
+        self._finished = False
+        self.rng = common.rng
+        self.monitor = Monitor(
+            common,
+            sense="min",
+            scale=problem.size_of(self.delta),
+            max_iter=max_iter,
+            package=self._package,
+            method=common.method,
+            backend="numba",
+        )
+        self.monitor.fun_slack = 1e-11 * self.monitor.scale
+
+    @property
+    def exact_objective(self) -> bool:
+        """Whether the sums that sweeps return are accurate enough to be the objective."""
+        return self.work.dtype == np.float64
+
+    def nothing(self) -> Factors:
+        """The zero matrix."""
+        m, n = self.problem.shape
+        return Factors(np.zeros((m, 0), self.work.dtype), np.zeros(0), np.zeros((n, 0), self.work.dtype))
+
+    def open(self, start: Factors) -> None:
+        """Something valid from the first moment: the zero matrix, its bound, and the caller's start."""
+        self.offer(self.nothing())
+        self.monitor.prove(0.0, TrivialCertificate())
+        self.certify(self.nothing())
+        if start.rank:
+            self.offer(start)
+
+    def change_delta(self, delta: float) -> None:
+        """State the problem at another Huber threshold; answers and bounds at the former one count no longer."""
+        self.delta = delta
+        monitor = self.monitor
+        monitor.scale = self.problem.size_of(delta)
+        monitor.fun_slack = 1e-11 * monitor.scale
+        monitor.x, monitor.certificate, monitor.fun, monitor.bound = None, None, math.inf, -math.inf
+        monitor.prove(0.0, TrivialCertificate())
+        self.offer(self.nothing())
+
+    def offer(self, factors: Factors, fun: float | None = None) -> None:
+        """Offer factors as the answer; their objective is recomputed unless given to full accuracy."""
+        if fun is None or not self.exact_objective:
+            left, right = self.plain(factors)
+            fun = objective(self.problem, left, right, self.delta)[0]
+        self.monitor.incumbent(factors, fun)
+
+    def certify(self, factors: Factors) -> None:
+        """The dual bound at these factors."""
+        if self.problem.reg == 0.0:
+            return
+        left, right = self.plain(factors)
+        bound = dual_bound(self.problem, left, right, self.delta, checking=False)
+        failure = 0.0 if bound.norm == "dense" else max(PUBLISHED_FAILURE, CHECKED_FAILURE)
+        self.monitor.prove(bound.published, DualCertificate(left, right, self.delta, bound.norm, failure))
+
+    def plain(self, factors: Factors) -> tuple[FloatArray, FloatArray]:
+        """Left and right factors of X in the caller's coordinates."""
+        with np.errstate(divide="ignore"):
+            rows = np.where(self.problem.row_scale > 0, 1.0 / self.problem.row_scale, 0.0)
+            cols = np.where(self.problem.col_scale > 0, 1.0 / self.problem.col_scale, 0.0)
+        left = factors.U.astype(np.float64) * factors.s * rows[:, None]
+        return np.ascontiguousarray(left), np.ascontiguousarray(factors.V.astype(np.float64) * cols[:, None])
+
+    def start_from(self, x0: object) -> Factors:
+        """Factors of an earlier result, or of (U, s, V) or (U, V); none for None."""
+        if x0 is None:
+            return self.nothing()
+        parts = x0.x if isinstance(x0, CompletionResult) else x0
+        m, n = self.problem.shape
+        if not isinstance(parts, (tuple, list)) or len(parts) not in (2, 3):
+            raise InvalidProblemError(f"x0 must be a CompletionResult, (U, s, V) or (U, V); got {type(x0).__name__}")
+        left, right = np.array(parts[0], dtype=np.float64), np.array(parts[-1], dtype=np.float64)
+        if left.ndim != 2 or right.ndim != 2 or (len(left), len(right)) != (m, n) or left.shape[1] != right.shape[1]:
+            raise InvalidProblemError(
+                f"x0 must have factors of shapes ({m}, r) and ({n}, r); got {left.shape}, {right.shape}"
+            )
+        if len(parts) == 3:
+            lengths = np.asarray(parts[1], dtype=np.float64)
+            if lengths.shape != (left.shape[1],):
+                raise InvalidProblemError(f"x0 must have {left.shape[1]} singular values; got shape {lengths.shape}")
+            left = left * lengths
+        if not (np.isfinite(left).all() and np.isfinite(right).all()):
+            raise InvalidProblemError("x0 must be finite")
+        U, s, V = _canonical(self.problem.row_scale[:, None] * left, self.problem.col_scale[:, None] * right)
+        kept = min(self.problem.rank, int(np.sum(s > 1e-14 * max(s[0], np.finfo(float).tiny))) if len(s) else 0)
+        dtype = self.work.dtype
+        return Factors(
+            np.ascontiguousarray(U[:, :kept], dtype=dtype), s[:kept], np.ascontiguousarray(V[:, :kept], dtype=dtype)
+        )
+
+    def conclude(self) -> CompletionResult:
+        """Examine uniqueness where nothing else speaks for the answer, and package."""
+        if self.problem.reg == 0.0:
+            self._examine()
+        self._finished = True
+        result = self.monitor.result()
+        assert isinstance(result, CompletionResult)
+        return result
+
+    def _examine(self) -> None:
+        observed, rank = self.problem.observed, self.problem.rank
+        indptr, cols = observed.indptr, observed.cols
+        if self.kept is not None:
+            part = observed.keep(self.kept)
+            indptr, cols = part.indptr, part.cols
+        counts = np.diff(indptr), np.bincount(cols, minlength=self.problem.shape[1])
+        freedom = rank * (sum(self.problem.shape) - rank)
+        if len(cols) < freedom or min(int(counts[0].min()), int(counts[1].min())) < rank:
+            self.determined, self.tangent_gap = False, 0.0
+            return
+        factors: Factors = self.monitor.x
+        predicted = 3e-8 * len(cols) * rank * 40
+        if not (affordable(self.problem.shape, len(cols), rank) and self.monitor.affords(predicted)):
+            return
+        if factors.rank < rank or factors.s[-1] <= 1e-12 * factors.s[0]:
+            self.determined, self.tangent_gap = False, 0.0
+            return
+        side = Orientation(indptr, cols, np.empty(0), np.empty(0))
+        self.tangent_gap = tangent_gap(side, factors, np.random.default_rng(0))
+        self.determined = self.tangent_gap > UNDETERMINED
+
+    def _package(self, monitor: Monitor) -> CompletionResult:
+        problem = self.problem
+        left, right = self.plain(monitor.x)
+        U, s, V = _padded(*_canonical(left, right), problem.rank)
+        monitor.fun, error = objective(problem, U * s, V, self.delta)
+        monitor.fun_slack = max(monitor.fun_slack, error)
+        residual = entry_residuals(problem, U * s, V)
+        weights = problem.observed.weights
+        outliers = np.empty((0, 2), dtype=np.int64)
+        if self.kept is not None:
+            weights = weights * self.kept
+            gone = ~self.kept
+            outliers = np.column_stack([problem.observed.rows[gone], problem.observed.cols[gone]]).astype(np.int64)
+        held = problem.held
+        fields = monitor.fields() | {"x": (U, s, V)}
+        result = CompletionResult(
+            **fields,
+            U=U,
+            s=s,
+            V=V,
+            row_bias=problem.row_bias,
+            col_bias=problem.col_bias,
+            delta=self.delta,
+            rmse=math.sqrt(float(np.sum(weights * residual**2)) / float(np.sum(weights))),
+            holdout_index=np.column_stack([held.rows, held.cols]).astype(np.int64),
+            holdout_rmse=math.nan,
+            determined=self.determined,
+            tangent_gap=self.tangent_gap,
+            outliers=outliers,
+            short_rows=_short(problem.observed.row_counts, problem.rank),
+            short_cols=_short(problem.observed.col_counts, problem.rank),
+        )
+        if held.size:
+            misses = held.values - result.predict(held.rows, held.cols)
+            result["holdout_rmse"] = math.sqrt(float(np.mean(misses**2)))
+        if self._finished:
+            self._judge(result)
+        return result
+
+    def _judge(self, result: CompletionResult) -> None:
+        """A good fit that the data do not determine is no completion: the status says so."""
+        problem = self.problem
+        typical = math.sqrt(float(np.mean(problem.targets**2)))
+        reason = ""
+        if self.determined is False:
+            short = len(result.short_rows) + len(result.short_cols)
+            freedom = problem.rank * (sum(problem.shape) - problem.rank)
+            cause = (
+                f"{short} rows or columns have fewer than rank = {problem.rank} entries"
+                if short
+                else f"{problem.observed.size} entries for {freedom} degrees of freedom"
+            )
+            reason = f"The observed entries do not determine a completion of this rank ({cause})"
+        elif problem.reg == 0.0 and result.holdout_rmse > HELD_OUT_FACTOR * max(
+            result.rmse, self.monitor.common.tol * typical
+        ):
+            reason = f"The fit does not carry over: held-out RMSE {result.holdout_rmse:.3g}, fitted {result.rmse:.3g}"
+        if reason and not result.success:
+            result["message"] = f"{result.message} {reason}."
+        elif reason:
+            result["status"] = Status.STALLED
+            result["success"] = False
+            result["message"] = reason + "; lower the rank, or add reg or observations."
+
+
+def _canonical(left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Singular value decomposition of left rightᵀ; the largest entry of each column of U is positive."""
+    if left.shape[1] == 0:
+        return left, np.zeros(0), right
+    q1, r1 = np.linalg.qr(left)
+    q2, r2 = np.linalg.qr(right)
+    u, s, vt = scipy.linalg.svd(r1 @ r2.T, check_finite=False)
+    k = len(s)
+    U, V = q1 @ u[:, :k], q2 @ vt.T[:, :k]
+    sign = np.where(np.take_along_axis(U, np.argmax(np.abs(U), axis=0)[None, :], axis=0)[0] < 0, -1.0, 1.0)
+    return np.ascontiguousarray(U * sign), s, np.ascontiguousarray(V * sign)
+
+
+def _padded(U: FloatArray, s: FloatArray, V: FloatArray, rank: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Orthonormal columns added to reach the rank, with singular values zero."""
+    missing = rank - len(s)
+    if missing <= 0:
+        return U, s, V
+    return _extended(U, missing), np.concatenate([s, np.zeros(missing)]), _extended(V, missing)
+
+
+def _extended(basis: FloatArray, missing: int) -> FloatArray:
+    fresh = np.random.default_rng(0).standard_normal((len(basis), missing))
+    for _ in range(2):
+        fresh = np.linalg.qr(fresh - basis @ (basis.T @ fresh))[0]
+    return np.hstack([basis, fresh])
+
+
+def _short(counts: IntArray, rank: int) -> IntArray:
+    return np.flatnonzero(counts < rank).astype(np.int64)

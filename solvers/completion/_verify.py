@@ -1,0 +1,103 @@
+"""The independent check of a completion: factors, objective and bound, from the data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from solvers._core.arrays import FloatArray
+from solvers._core.errors import InvalidProblemError
+from solvers._core.proofs import judge
+from solvers._core.result import Verification
+from solvers.completion._certificate import DualCertificate, dual_bound, objective
+from solvers.completion._problem import CompletionProblem, completion_problem, read_observations, split_holdout
+from solvers.completion._result import CompletionResult
+
+__all__ = ["verify_complete_matrix"]
+
+# Departure from orthonormal columns that rounding explains.
+ORTHOGONALITY = 1e-10
+
+
+def verify_complete_matrix(
+    result: CompletionResult,
+    A: Any,
+    rank: int,
+    *,
+    weights: Any = None,
+    reg: float = 0.0,
+    reg_scaling: str = "plain",
+    loss: str = "l2",
+    delta: Any = "auto",
+    biases: bool = False,
+    holdout: float = 0.0,
+    duplicates: str = "error",
+) -> Verification:
+    """Check a result of ``complete_matrix``."""
+    everything = read_observations(A, weights, duplicates)
+    try:
+        observed, held = split_holdout(everything, holdout, np.random.default_rng(0), chosen=result.holdout_index)
+    except InvalidProblemError as reason:
+        return _refused(str(reason))
+    problem = completion_problem(
+        observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
+    )
+    threshold = float(result.delta) if problem.delta is None else problem.delta
+    wrong = _wrong_answer(result, problem, threshold)
+    if wrong:
+        return _refused(wrong)
+    fun, error = objective(problem, result.U * result.s, result.V, threshold)
+    return judge(
+        result,
+        fun=fun,
+        bound=_proved(result.certificate, problem, threshold),
+        fun_slack=2 * error,
+        scale=problem.size_of(threshold),
+    )
+
+
+def _refused(reason: str) -> Verification:
+    return Verification(False, math.nan, -math.inf, math.inf, f"infeasible: {reason}")
+
+
+def _wrong_answer(result: CompletionResult, problem: CompletionProblem, threshold: float) -> str:
+    """What is wrong with the answer as an answer; empty if nothing."""
+    (m, n), k = problem.shape, problem.rank
+    U, s, V = (np.asarray(part, dtype=np.float64) for part in (result.U, result.s, result.V))
+    if (U.shape, s.shape, V.shape) != ((m, k), (k,), (n, k)):
+        return f"U, s, V must have shapes ({m}, {k}), ({k},), ({n}, {k})"
+    if not all(np.isfinite(part).all() for part in (U, s, V)):
+        return "U, s, V must be finite"
+    if not all(np.array_equal(mine, theirs) for mine, theirs in zip((U, s, V), result.x, strict=True)):
+        return "x and (U, s, V) differ"
+    if any(float(np.max(np.abs(basis.T @ basis - np.eye(k)))) > ORTHOGONALITY for basis in (U, V)):
+        return "U and V must have orthonormal columns"
+    if (s < 0).any() or (np.diff(s) > 0).any():
+        return "s must be non-negative and descending"
+    if not threshold > 0.0 or (problem.loss == "l2" and result.delta != math.inf):
+        return "delta must be positive, and infinite for least squares"
+    if problem.delta is not None and result.delta != problem.delta:
+        return f"delta is {result.delta!r} and was given as {problem.delta!r}"
+    for mine, theirs in ((result.row_bias, problem.row_bias), (result.col_bias, problem.col_bias)):
+        size = float(np.max(np.abs(problem.observed.values)))
+        if np.shape(mine) != theirs.shape or not np.allclose(mine, theirs, rtol=0.0, atol=1e-9 * size):
+            return "the biases are not those of the data"
+    return ""
+
+
+def _proved(certificate: Any, problem: CompletionProblem, threshold: float) -> float:
+    """The bound that the certificate proves, 0 (every term is non-negative) where it is malformed."""
+    if not isinstance(certificate, DualCertificate) or problem.reg == 0.0 or certificate.delta != threshold:
+        return 0.0
+    left, right = np.asarray(certificate.left), np.asarray(certificate.right)
+    m, n = problem.shape
+    sound = left.ndim == 2 and right.ndim == 2 and left.shape[1] == right.shape[1]
+    if not (sound and _finite(left) and _finite(right) and (len(left), len(right)) == (m, n)):
+        return 0.0
+    return dual_bound(problem, left, right, threshold, checking=True).reestablished
+
+
+def _finite(array: FloatArray) -> bool:
+    return array.dtype.kind == "f" and bool(np.isfinite(array).all())

@@ -1,0 +1,136 @@
+import warnings
+
+import numpy as np
+import pytest
+from completion_problems import low_rank, observed_part, small_dense
+
+import solvers
+from solvers.completion import _certificate as certificate
+from solvers.completion._problem import completion_problem, read_observations
+
+OPTIONS = [{}, {"reg_scaling": "count"}, {"loss": "huber"}, {"loss": "huber", "reg_scaling": "count"}]
+
+
+def stated(A, rank, reg, weights=None, **options):
+    observed = read_observations(A, weights, "error")
+    full = {"reg_scaling": "plain", "loss": "l2", "delta": "auto", "biases": False} | options
+    return completion_problem(observed, observed.keep(np.zeros(observed.size, bool)), rank, reg=reg, **full)
+
+
+def random_problem(rng, **options):
+    A = small_dense(rng)
+    size = np.nanmax(np.abs(A))
+    if options.get("loss") == "huber":
+        options["delta"] = size * 10.0 ** rng.uniform(-2, 0.5)
+    weights = 10.0 ** rng.uniform(-2, 2, A.shape) if rng.random() < 0.5 else None
+    reg = size * 10.0 ** rng.uniform(-4, 1.2)
+    return A, min(A.shape), reg, weights, options
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_bound_at_arbitrary_factors_never_exceeds_any_attained_objective(options):
+    rng = np.random.default_rng(len(str(options)))
+    for _ in range(250):
+        A, rank, reg, weights, opts = random_problem(rng, **options)
+        result = solvers.complete_matrix(A, rank, reg=reg, weights=weights, tol=1e-9, max_iter=60, rng=0, **opts)
+        problem = stated(A, rank, reg, weights, **opts)
+        for _ in range(3):
+            step = 10.0 ** rng.uniform(-8, 1)
+            left = result.U * result.s + step * result.s[0] * rng.standard_normal(result.U.shape)
+            bound = certificate.dual_bound(problem, left, result.V, result.delta, checking=False)
+            assert bound.published <= bound.reestablished <= result.fun * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_full_rank_factors_are_certified_optimal_and_verified(options):
+    rng = np.random.default_rng(7)
+    certified = 0
+    for _ in range(100):
+        A, rank, reg, weights, opts = random_problem(rng, **options)
+        result = solvers.complete_matrix(A, rank, reg=reg, weights=weights, tol=1e-5, rng=0, **opts)
+        certified += result.gap <= 1e-5
+        verification = solvers.verify(result, A, rank, reg=reg, weights=weights, **opts)
+        assert verification, verification.message
+    assert certified >= 90
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_bound_and_objective_agree_with_the_convex_model(options):
+    rng = np.random.default_rng(3)
+    for _ in range(4):
+        A = rng.standard_normal((5, 4))
+        A[rng.random(A.shape) < 0.3] = np.nan
+        opts = dict(options) | ({"delta": 0.4} if options.get("loss") == "huber" else {})
+        result = solvers.complete_matrix(A, 4, reg=0.3, tol=1e-8, rng=0, **opts)
+        model = solvers.reference_model("complete_matrix", A, 4, reg=0.3, **opts)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.solve(solver="SCS", eps=1e-9, max_iters=200000)
+        assert result.bound <= model.value * (1 + 1e-6)
+        assert result.fun == pytest.approx(model.value, rel=1e-5)
+
+
+def test_deflated_norm_bounds_the_spectral_norm_and_is_tight_at_the_optimum(monkeypatch):
+    rng = np.random.default_rng(5)
+    truth = low_rank(150, 200, 2, 2, rng)
+    A = observed_part(*truth, 30, rng, noise=0.02)
+    result = solvers.complete_matrix(A, 2, reg=8.0, tol=1e-9, rng=0)
+    problem = stated(A, 2, 8.0)
+    exact = certificate.dual_bound(problem, result.U * result.s, result.V, result.delta, checking=False)
+    monkeypatch.setattr(certificate, "DENSE_WORK", 0.0)
+    for _ in range(20):
+        published = certificate.dual_bound(problem, result.U * result.s, result.V, result.delta, checking=False)
+        checked = certificate.dual_bound(problem, result.U * result.s, result.V, result.delta, checking=True)
+        assert published.norm == "deflated"
+        assert published.published <= checked.reestablished <= exact.reestablished * (1 + 1e-12)
+        assert published.published >= exact.published * (1 - 1e-8)
+
+
+def test_deflated_norm_is_an_upper_bound_for_any_bases(monkeypatch):
+    rng = np.random.default_rng(6)
+    import scipy.sparse
+
+    for _ in range(60):
+        m, n = rng.integers(20, 90, size=2)
+        matrix = scipy.sparse.random_array((m, n), density=0.3, rng=rng, data_sampler=rng.standard_normal).tocsr()
+        left, right = rng.standard_normal((m, 3)), rng.standard_normal((n, 3))
+        norm, slack = certificate._deflated_norm(matrix, left, right, checking=bool(rng.integers(2)))
+        assert norm + slack >= np.linalg.norm(matrix.toarray(), 2)
+
+
+def test_tampered_certificates_and_answers_are_refused():
+    rng = np.random.default_rng(8)
+    A = rng.standard_normal((8, 6))
+    A[0, 0] = np.nan
+    result = solvers.complete_matrix(A, 6, reg=1.0, rng=0)
+    assert solvers.verify(result, A, 6, reg=1.0)
+    for field, value in [
+        ("bound", result.bound * (1 + 1e-9)),
+        ("fun", result.fun * (1 - 1e-9)),
+        ("U", result.U + 1e-6),
+        ("certificate", certificate.TrivialCertificate()),
+        ("delta", 1.0),
+        ("row_bias", result.row_bias + 1.0),
+    ]:
+        copy = solvers.completion.CompletionResult(result)
+        copy[field] = value
+        assert not solvers.verify(copy, A, 6, reg=1.0), field
+    assert not solvers.verify(result, A * 1.01, 6, reg=1.0)
+    assert not solvers.verify(result, A, 6, reg=1.1)
+
+
+def test_zero_matrix_is_optimal_when_reg_reaches_the_spectral_norm():
+    A = np.diag([3.0, 2.0, 1.0])
+    result = solvers.complete_matrix(A, 3, reg=3.0, rng=0)
+    assert result.status.name == "OPTIMAL"
+    assert not result.s.any()
+    soft = solvers.complete_matrix(A, 3, reg=0.5, tol=1e-10, rng=0)
+    np.testing.assert_allclose(soft.s, [2.5, 1.5, 0.5], rtol=1e-6)
+
+
+def test_rank_too_small_leaves_an_honest_gap():
+    A = np.diag([3.0, 2.0, 1.0])
+    result = solvers.complete_matrix(A, 1, reg=0.5, rng=0)
+    assert result.status.name == "CONVERGED"
+    assert result.gap > 0.1
+    assert "rank" in result.message

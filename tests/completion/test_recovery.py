@@ -1,0 +1,249 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse
+from completion_problems import low_rank, observed_part, relative_error
+
+import solvers
+from solvers.completion import _kernels_numba as kernels
+
+
+def test_ill_conditioned_matrices_are_recovered_from_every_seed():
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        truth = low_rank(500, 400, 4, 100, rng)
+        result = solvers.complete_matrix(observed_part(*truth, 5, rng), 4, tol=1e-12, rng=0)
+        assert result.determined is True
+        assert relative_error(result, *truth) < 1e-8
+
+
+@pytest.mark.parametrize("method", ["altmin", "altmin-exact", "altmin-sketch"])
+def test_every_inner_solver_recovers(method):
+    rng = np.random.default_rng(1)
+    truth = low_rank(150, 140, 20, 5, rng)
+    result = solvers.complete_matrix(observed_part(*truth, 2.9, rng), 20, method=method, tol=1e-12, rng=0)
+    assert relative_error(result, *truth) < 1e-8
+
+
+def test_error_under_noise_is_near_that_of_an_oracle_who_knows_the_tangent_space():
+    rng = np.random.default_rng(2)
+    n, rank, sigma, oversampling = 300, 4, 0.01, 8
+    truth = low_rank(n, n, rank, 5, rng)
+    A = observed_part(*truth, oversampling, rng, noise=sigma)
+    result = solvers.complete_matrix(A, rank, rng=0)
+    assert result.status.name == "CONVERGED"
+    rmse = relative_error(result, *truth) * np.linalg.norm(truth[1]) / n
+    assert rmse <= 1.25 * sigma * math.sqrt(rank * (2 * n - rank) / len(A[2]))
+
+
+@pytest.mark.parametrize(("share", "oversampling"), [(0.1, 4), (0.2, 8), (0.3, 10)])
+def test_gross_outliers_are_found_and_do_no_harm(share, oversampling):
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        truth = low_rank(300, 300, 4, 2, rng)
+        rows, cols, values, shape = observed_part(*truth, oversampling, rng)
+        bad = rng.choice(len(values), round(share * len(values)), replace=False)
+        values[bad] += np.abs(values).max() * rng.uniform(1.7, 3.3, len(bad)) * rng.choice([-1, 1], len(bad))
+        result = solvers.complete_matrix((rows, cols, values, shape), 4, loss="huber", rng=0)
+        assert relative_error(result, *truth) < 1e-8
+        assert set(map(tuple, result.outliers)) >= set(zip(rows[bad], cols[bad], strict=True))
+
+
+def test_clean_data_lose_nothing_to_outlier_rejection():
+    rng = np.random.default_rng(3)
+    truth = low_rank(200, 200, 3, 3, rng)
+    result = solvers.complete_matrix(observed_part(*truth, 6, rng), 3, loss="huber", rng=0)
+    assert relative_error(result, *truth) < 1e-8
+
+
+def test_small_residual_below_the_information_limit_is_not_called_success():
+    rng = np.random.default_rng(4)
+    truth = low_rank(60, 60, 4, 2, rng)
+    result = solvers.complete_matrix(observed_part(*truth, 0.95, rng), 4, tol=1e-6, rng=0, holdout=0.05)
+    assert not result.success
+    assert result.determined is False
+    assert "do not determine" in result.message
+
+
+def test_rows_without_enough_entries_are_reported_by_index():
+    A = np.outer(np.arange(1.0, 9.0), np.arange(1.0, 8.0)) + np.outer(np.ones(8), np.arange(7.0) ** 2)
+    A[3, 1:] = np.nan
+    A[:, 5] = np.nan
+    result = solvers.complete_matrix(A, 2, rng=0)
+    assert result.short_rows.tolist() == [3]
+    assert result.short_cols.tolist() == [5]
+    assert result.determined is False
+    assert not result.success
+
+
+def test_uniqueness_check_agrees_with_the_dense_rank_of_the_tangent_system():
+    rng = np.random.default_rng(5)
+    seen = set()
+    for _ in range(60):
+        m, n, rank = 9, 8, 2
+        truth = low_rank(m, n, rank, 2, rng)
+        rows, cols, values, shape = observed_part(*truth, rng.uniform(1.0, 1.6), rng)
+        result = solvers.complete_matrix((rows, cols, values, shape), rank, tol=1e-12, rng=0, x0=truth)
+        U, V = result.U, result.V
+        system = np.zeros((len(rows), (m + n) * rank))
+        for t, (i, j) in enumerate(zip(rows, cols, strict=True)):
+            system[t, i * rank : (i + 1) * rank] = V[j]
+            system[t, (m + j) * rank : (m + j + 1) * rank] = U[i]
+        determined = np.linalg.matrix_rank(system, tol=1e-9) == (m + n) * rank - rank**2
+        assert result.determined is bool(determined)
+        seen.add(bool(determined))
+    assert seen == {True, False}
+
+
+def test_conjugate_gradients_contract_as_the_marchenko_pastur_law_says():
+    rng = np.random.default_rng(6)
+    n, d, k = 4000, 160, 40
+    indptr = np.arange(0, n * d + 1, d)
+    indices = rng.integers(0, n, n * d).astype(np.int32)
+    fixed = np.linalg.qr(rng.standard_normal((n, k)))[0]
+    values = rng.standard_normal(n * d)
+
+    def solve(mode, steps):
+        x, losses = np.zeros((n, k)), np.empty(n)
+        modes = np.full(n, mode, dtype=np.int8)
+        args = indptr, indices, values, np.empty(0), fixed, np.zeros(k), np.ones(k), modes
+        kernels.solve_rows(*args, 0.0, steps, 4 * k, 1, x, losses)
+        return x
+
+    exact = solve(kernels.BY_GRAM, 0)
+    errors = [np.linalg.norm(solve(kernels.BY_CG, steps) - exact) for steps in (4, 8)]
+    assert (errors[1] / errors[0]) ** 0.25 == pytest.approx(math.sqrt(k / d), rel=0.1)
+
+
+def test_weights_biases_and_kinds_of_input_describe_one_problem():
+    rng = np.random.default_rng(7)
+    A = rng.standard_normal((12, 9))
+    A[rng.random(A.shape) < 0.3] = np.nan
+    w = rng.uniform(0.5, 2.0, A.shape)
+    rows, cols = np.nonzero(~np.isnan(A))
+    order = rng.permutation(len(rows))
+    triplets = rows[order], cols[order], A[rows, cols][order], A.shape
+    sparse = scipy.sparse.csr_array((A[rows, cols], (rows, cols)), shape=A.shape)
+    options = {"reg": 0.5, "biases": True, "tol": 1e-9, "rng": 0}
+    reference = solvers.complete_matrix(A, 9, weights=w, **options)
+    for data, weights in [
+        (triplets, w[rows, cols][order]),
+        (sparse, w),
+        (sparse.tocsc(), w),
+        (A.astype(np.float64).tolist(), w.tolist()),
+        (np.asfortranarray(A), w),
+    ]:
+        result = solvers.complete_matrix(data, 9, weights=weights, **options)
+        assert result.fun == pytest.approx(reference.fun, rel=1e-9)
+    integer = solvers.complete_matrix(A, 9, weights=np.where(w > 1, 2, 1), **options)
+    twice = [np.concatenate([part, part[w[rows, cols] > 1]]) for part in (rows, cols, A[rows, cols])]
+    repeated = solvers.complete_matrix((*twice, A.shape), 9, duplicates="mean", **options)
+    assert repeated.fun == pytest.approx(integer.fun, rel=1e-9)
+
+
+def test_prediction_adds_biases_and_never_forms_the_matrix():
+    rng = np.random.default_rng(8)
+    A = rng.standard_normal((30, 20)) + np.arange(20)
+    result = solvers.complete_matrix(A, 3, biases=True, rng=0)
+    full = (result.U * result.s) @ result.V.T + result.row_bias[:, None] + result.col_bias
+    np.testing.assert_allclose(result.predict(np.arange(30)[:, None], np.arange(20)), full)
+    with pytest.raises(ValueError, match=r"rows must lie in 0\.\.29"):
+        result.predict([30], [0])
+
+
+def test_warm_start_continues_where_the_result_stood():
+    rng = np.random.default_rng(9)
+    truth = low_rank(100, 90, 3, 3, rng)
+    A = observed_part(*truth, 5, rng)
+    first = solvers.complete_matrix(A, 3, tol=1e-12, rng=0)
+    again = solvers.complete_matrix(A, 3, tol=1e-12, rng=0, x0=first)
+    assert again.nit <= 1
+    lower = solvers.complete_matrix(A, 2, rng=0)
+    assert relative_error(solvers.complete_matrix(A, 3, tol=1e-12, rng=0, x0=lower), *truth) < 1e-8
+
+
+def test_single_precision_sweeps_give_an_answer_verified_in_double():
+    rng = np.random.default_rng(10)
+    A = observed_part(*low_rank(80, 90, 3, 3, rng), 6, rng, noise=0.1)
+    result = solvers.complete_matrix(A, 6, reg=5.0, tol=1e-4, rng=0, options={"precision": "single"})
+    assert result.gap <= 1e-4
+    assert solvers.verify(result, A, 6, reg=5.0)
+
+
+def test_held_out_entries_are_not_fitted_and_verified_by_position():
+    rng = np.random.default_rng(11)
+    truth = low_rank(100, 90, 3, 3, rng)
+    A = observed_part(*truth, 6, rng)
+    result = solvers.complete_matrix(A, 3, tol=1e-12, rng=0, holdout=0.2)
+    assert len(result.holdout_index) == round(0.2 * len(A[2]))
+    assert result.holdout_rmse < 1e-7
+    assert solvers.verify(result, A, 3, holdout=0.2)
+    assert not solvers.verify(result, A, 3, holdout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("A", "kwargs", "words"),
+    [
+        (np.full((3, 3), np.nan), {}, "at least one observed entry"),
+        (np.full((3, 3), np.inf), {}, "finite or NaN"),
+        (np.ones((3, 3)), {"rank": 4}, "at most min"),
+        (np.ones((3, 3)), {"rank": 0}, "rank"),
+        (np.ones((3, 3)), {"reg": -1.0}, "reg"),
+        (np.ones((3, 3)), {"weights": -np.ones((3, 3))}, "non-negative"),
+        (np.ones((3, 3)), {"weights": np.zeros((3, 3))}, "all be zero"),
+        (np.ones((3, 3)), {"weights": np.ones(3)}, "weights"),
+        (np.ones((3, 3)), {"holdout": 1.0}, "holdout"),
+        (np.ones((3, 3)), {"delta": 1.0}, "delta"),
+        (np.ones((3, 3)), {"reg_scaling": "counts"}, "reg_scaling"),
+        (np.ones((3, 3)), {"x0": (np.ones((2, 1)), np.ones((3, 1)))}, "x0"),
+        (([0, 0], [1, 1], [1.0, 2.0], (2, 2)), {}, "duplicates='mean'"),
+        (([0, 5], [1, 1], [1.0, 2.0], (2, 2)), {}, r"0\.\.1"),
+        (([0, 1], [1, 1], [1.0, np.nan], (2, 2)), {}, "NaN"),
+        (([0, 1], [1], [1.0, 2.0], (2, 2)), {}, "one length"),
+    ],
+)
+def test_wrong_input_is_refused_with_a_reason(A, kwargs, words):
+    options = {"rank": 1} | kwargs
+    with pytest.raises(ValueError, match=words):
+        solvers.complete_matrix(A, options.pop("rank"), **options)
+
+
+def test_constant_and_zero_matrices_complete():
+    constant = np.full((5, 4), 2.5)
+    constant[0, 0] = np.nan
+    assert solvers.complete_matrix(constant, 1, tol=1e-12, rng=0).predict(0, 0) == pytest.approx(2.5)
+    zero = solvers.complete_matrix(np.zeros((4, 4)), 1, rng=0)
+    assert zero.fun == 0.0
+    assert zero.status.name in ("OPTIMAL", "STALLED")
+
+
+def test_few_entries_per_degree_of_freedom_are_enough_where_alternating_minimisation_stalls():
+    rng = np.random.default_rng(0)
+    m, n, rank = 150, 160, 4
+    truth = low_rank(m, n, rank, 10, rng)
+    seen = rng.random((m, n)) < 1.35 * rank * (m + n - rank) / (m * n)
+    for _ in range(3):
+        seen[np.arange(m), rng.integers(0, n, m)] |= seen.sum(axis=1) <= rank + 1
+        seen[rng.integers(0, m, n), np.arange(n)] |= seen.sum(axis=0) <= rank + 1
+    A = np.where(seen, (truth[0] * truth[1]) @ truth[2].T, np.nan)
+    plain = solvers.complete_matrix(A, rank, tol=1e-12, rng=0, method="altmin", max_iter=100)
+    assert relative_error(plain, *truth) > 1e-3
+    result = solvers.complete_matrix(A, rank, tol=1e-12, rng=0)
+    assert result.method == "gauss-newton"
+    assert result.determined is True
+    assert relative_error(result, *truth) < 1e-8
+
+
+def test_gauss_newton_is_refused_where_it_does_not_apply():
+    with pytest.raises(ValueError, match="gauss-newton"):
+        solvers.complete_matrix(np.ones((4, 4)), 1, reg=1.0, method="gauss-newton")
+
+
+def test_arrays_of_other_libraries_are_refused_rather_than_copied():
+    import array_api_strict
+
+    with pytest.raises(solvers.BackendError, match="convert to NumPy"):
+        solvers.complete_matrix(array_api_strict.ones((4, 4)), 1)
+    with pytest.raises(solvers.BackendError, match="available: numba"):
+        solvers.complete_matrix(np.ones((4, 4)), 1, backend="cupy")
