@@ -2,8 +2,8 @@ r"""
 Can these data be completed?
 ============================
 
-A small residual is no recovery. Random matrices of rank 4 are completed from more and fewer entries; the true error, the residual
-and the verdict of the solver are compared.
+A small residual is no recovery. Random matrices of rank 4 are completed from more and fewer entries; the true error, the
+residual and the verdict of the solver are compared.
 """
 
 # %%
@@ -30,7 +30,7 @@ for ratio in ratios:
     residuals.append(result.rmse / np.sqrt(np.mean(truth**2)))
     verdicts.append(result.determined)
     print(f"{ratio:.1f} entries per degree of freedom: residual {residuals[-1]:.0e}, error {errors[-1]:.0e}, "
-          f"determined {result.determined}, short rows and columns {len(result.short_rows) + len(result.short_cols)}")  # fmt: skip
+          f"determined {result.determined}, short lines {len(result.short_rows) + len(result.short_cols)}")  # fmt: skip
 
 # %%
 # Only where the solver says that the data determine the completion does a small residual mean a small error.

@@ -2,8 +2,8 @@ r"""
 Inpainting with wrong pixels
 ============================
 
-A pattern of low rank is seen at 40 % of its pixels, and a tenth of these are wrong. Least squares smears the wrong pixels over whole
-rows and columns; the Huber loss with guarded rejection finds them and restores the pattern to rounding level.
+A pattern of low rank is seen at 40 % of its pixels, and a tenth of these are wrong. Least squares smears the wrong pixels over
+whole rows and columns; the Huber loss with guarded rejection finds them and restores the pattern to rounding level.
 """
 
 # %%

@@ -91,6 +91,8 @@ ENTRIES: tuple[Entry, ...] = (
         verifier="clustering._verify_likelihood:verify_ila_sdp",
         model="clustering._models:ila_sdp_model",
         warm_up="clustering._warm_up:ila_sdp",
+    ),
+    Entry(
         name="minimize_bcd",
         family="bcd",
         sense="min",
@@ -117,6 +119,8 @@ ENTRIES: tuple[Entry, ...] = (
         verifier="solvers.bcd._verify:verify_label_propagation",
         model="solvers.bcd._models:label_propagation_model",
         warm_up="solvers.bcd._warm_up:label_propagation",
+    ),
+    Entry(
         name="complete_matrix",
         family="completion",
         sense="min",
@@ -166,8 +170,11 @@ EXPORTS: dict[str, str] = {
 }
 
 # Family -> module with the functions ``table()`` and ``figures(folder)`` of the demo.
-DEMOS: dict[str, str] = {"clustering": "clustering._demo", "bcd": "solvers.bcd._demo"}
-DEMOS: dict[str, str] = {"clustering": "clustering._demo", "completion": "solvers.completion._demo"}
+DEMOS: dict[str, str] = {
+    "clustering": "clustering._demo",
+    "bcd": "solvers.bcd._demo",
+    "completion": "solvers.completion._demo",
+}
 
 
 def catalogue() -> tuple[Entry, ...]:

@@ -10,9 +10,6 @@ import numpy.typing as npt
 
 __all__ = ["EXAMPLES", "Example", "load_example"]
 
-EXAMPLES = ("glass", "ionosphere", "iris", "ruspini", "seeds")
-EXAMPLES = ("glass", "iris", "movietweetings", "ruspini", "seeds")
-
 
 @dataclass(frozen=True)
 class Example:
@@ -33,14 +30,16 @@ _SOURCES = {
     "seeds": "UCI Seeds (M. Charytanowicz et al., 2012); CC BY 4.0",
 }
 
+EXAMPLES = tuple(sorted(_SOURCES))
+
 
 def load_example(name: str) -> Example:
     """Load a data set that ships with the package.
 
     Parameters
     ----------
-    name : {"glass", "ionosphere", "iris", "ruspini", "seeds"}
-    name : {"glass", "iris", "movietweetings", "ruspini", "seeds"}
+    name : str
+        One of "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
 
     Returns
     -------

@@ -159,10 +159,11 @@ class Result(OptimizeResult):
     certificate: Any
     history: History | None
     scale: float
+    tol: float
 
     if TYPE_CHECKING:  # a family's fields are keywords too
 
-        def __init__(self, **fields: Any) -> None: ...
+        def __init__(self, *parts: Any, **fields: Any) -> None: ...
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.keys()})
