@@ -74,6 +74,20 @@ ENTRIES: tuple[Entry, ...] = (
         model="clustering._models:certify_kmeans_model",
         warm_up="clustering._warm_up:certify_kmeans",
     ),
+    Entry(
+        name="match_online",
+        family="matching",
+        sense="max",
+        summary="online Bayesian bipartite matching: a policy, its proved value and a bound on every online policy",
+        guarantee="fun <= expected value of the policy <= value of the best online policy <= bound",
+        methods=("auto", "pivotal", "independent", "rollout", "dual-price", "greedy"),
+        backends=("numba", "array", "cupy"),
+        omits=("x0",),
+        reference="Braverman, Derakhshan, Pollner, Saberi and Wajc, New philosopher inequalities, SODA 2025",
+        verifier="matching._verify:verify_match_online",
+        model="matching._models:match_online_model",
+        warm_up="matching._warm_up:match_online",
+    ),
 )
 
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
@@ -81,6 +95,9 @@ EXPORTS: dict[str, str] = {
     "ClusteringResult": "clustering",
     "certify_kmeans": "clustering",
     "kmeans_sdp": "clustering",
+    "MatchingResult": "matching",
+    "match_online": "matching",
+    "pivotal_sample": "matching",
     "History": "solvers._core.result",
     "Result": "solvers._core.result",
     "Status": "solvers._core.result",
@@ -102,7 +119,10 @@ EXPORTS: dict[str, str] = {
 }
 
 # Family -> module with the functions ``table()`` and ``figures(folder)`` of the demo.
-DEMOS: dict[str, str] = {"clustering": "clustering._demo"}
+DEMOS: dict[str, str] = {
+    "clustering": "clustering._demo",
+    "matching": "matching._demo",
+}
 
 
 def catalogue() -> tuple[Entry, ...]:
