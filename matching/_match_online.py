@@ -34,6 +34,10 @@ ROLLOUT_CELLS = 400_000
 SECONDS_PER_CELL = 4e-9
 SECONDS_PER_EXACT_EDGE = 1e-4
 DEFAULT_ITERATIONS = 1000
+# Cells of the law in ascent and in rollouts, and in the certificate of the other policies.
+COARSE_GRID, FINE_GRID = 64, 256
+# Iterations of ascent per stage, the checkpoints of the run.
+STAGE = 20
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,16 @@ class Settings:
 
     Attributes
     ----------
-    grid : int
-        Cells of the law of min(1, X), a power of two.
-    ascent_rounds : int
-        Rounds of twenty iterations of certificate ascent.
+    grid : int or None
+        Cells of the law of min(1, X), a power of two; by default 64 for "rollout", whose decisions pay for it, else 256.
+    ascent_iterations : int
+        Most iterations of certificate ascent.
     n_runs : int
         Simulated runs for ``estimate``; none by default.
     """
 
-    grid: int = 256
-    ascent_rounds: int = 5
+    grid: int | None = None
+    ascent_iterations: int = 200
     n_runs: int = 0
 
 
@@ -120,8 +124,8 @@ def match_online(
     backend : {"auto", "numba", "array", "cupy"}
         Where the passes of the smoothed dual run; "auto" is "numba".
     options : mapping, optional
-        ``grid`` (256): cells of the law of a sum of proposals, a power of two. ``ascent_rounds`` (5): rounds of 20
-        iterations. ``n_runs`` (0): simulated runs for ``estimate`` and ``standard_error``.
+        ``grid`` (64 for "rollout", else 256): cells of the law of a sum of proposals, a power of two.
+        ``ascent_iterations`` (200): at most so many; each 20 are a stage. ``n_runs`` (0): simulated runs for ``estimate`` and ``standard_error``.
 
     Returns
     -------
@@ -179,16 +183,17 @@ def match_online(
         options=options,
     )
     settings = common.settings(Settings)
-    grid = check_integer("options['grid']", settings.grid, low=2)
-    if grid & (grid - 1):
-        raise ValueError(f"options['grid'] must be a power of two; got {grid}")
-    check_integer("options['ascent_rounds']", settings.ascent_rounds, low=1)
+    if settings.grid is not None:
+        grid = check_integer("options['grid']", settings.grid, low=2, high=2**20)
+        if grid & (grid - 1):
+            raise ValueError(f"options['grid'] must be a power of two; got {grid}")
+    check_integer("options['ascent_iterations']", settings.ascent_iterations, low=1)
     check_integer("options['n_runs']", settings.n_runs, low=0)
     check_problem(instance, scaling, salvage)
     if method == "independent" and scaling == "ascent":
         raise ValueError("scaling='ascent' raises the proved value of pivotal proposals; method='independent' has another")
     chosen = choose_backend("matching", backend, entry.backends)
-    run = _Run(instance, common, settings, chosen, _resolve(method, instance, grid), scaling, bool(salvage))
+    run = _Run(instance, common, settings, chosen, _resolve(method, instance), scaling, bool(salvage))
     run.solve()
     run.finish()
     result = run.monitor.result()
@@ -230,10 +235,10 @@ def _menu_error(instance: BayesianMatching, grid: int) -> float:
     return 2.0 * UNIT * instance.scale * (8.0 * degree + grid + 32.0 + degree * instance.n_times * (instance.n_types + 4.0))
 
 
-def _resolve(method: str, instance: BayesianMatching, grid: int) -> str:
+def _resolve(method: str, instance: BayesianMatching) -> str:
     if method != "auto":
         return method
-    return "rollout" if len(instance.units[0]) * grid <= ROLLOUT_CELLS else "pivotal"
+    return "rollout" if len(instance.units[0]) * COARSE_GRID <= ROLLOUT_CELLS else "pivotal"
 
 
 class _Run:
@@ -251,6 +256,7 @@ class _Run:
     ) -> None:
         self.instance = instance
         self.settings = settings
+        self.grid = settings.grid if settings.grid is not None else (COARSE_GRID if method == "rollout" else FINE_GRID)
         self.backend = backend
         self.scaling = scaling
         self.salvage = salvage
@@ -334,28 +340,30 @@ class _Run:
         self.monitor.checkpoint(self.lp_gap)
 
     def _ascend(self) -> None:
-        monitor, instance, grid = self.monitor, self.instance, self.settings.grid
-        if not self._affords_pass() or monitor.bound <= 0:
+        monitor, instance, grid = self.monitor, self.instance, min(self.grid, COARSE_GRID)
+        if monitor.bound <= 0 or not self._affords_pass() or not monitor.running():
             return
-        rounds = _rates.ascend(
-            instance, monitor.x.rates, grid, monitor.bound, self._stop, self.settings.ascent_rounds, 20
-        )
-        while monitor.running():
-            rates = next(rounds, None)
-            if rates is None:
-                return
-            self._offer(rates, "ascent")
-            monitor.checkpoint(self.lp_gap)
+        count = 0
 
-    def _stop(self) -> bool:
-        return not self._affords_pass()
+        def report(rates: FloatArray) -> bool:
+            nonlocal count
+            count += 1
+            if count % STAGE == 0:
+                self._offer(_rates.pruned(rates.copy()), "ascent")
+                monitor.checkpoint(self.lp_gap)
+                return not monitor.running()
+            return not self._affords_pass()
+
+        iterations = self.settings.ascent_iterations
+        self._offer(_rates.ascend(instance, monitor.x.rates, grid, monitor.bound, report, iterations), "ascent")
+        monitor.checkpoint(self.lp_gap)
 
     def _affords_pass(self) -> bool:
-        cells = len(self.instance.units[0]) * self.settings.grid
+        cells = len(self.instance.units[0]) * self.grid
         return self.monitor.affords(4.0 * SECONDS_PER_CELL * cells)
 
     def _offer(self, rates: FloatArray, scaling: str, *, replace: bool = False) -> None:
-        certificate = MatchingCertificate(self.best.prices, rates, self.settings.grid)
+        certificate = MatchingCertificate(self.best.prices, rates, self.grid)
         tables = PolicyTables(self.instance, self.monitor.method, self.salvage, self._with_proof(certificate))
         value = proved_policy_value(tables).published_below if self.has_rates or replace else 0.0
         plan = Plan(self.best, rates if self.has_rates else np.zeros(0), scaling if self.has_rates else "")
@@ -374,7 +382,7 @@ class _Run:
             self.instance,
             self.monitor.method,
             self.salvage,
-            self._with_proof(MatchingCertificate(self.best.prices, self.monitor.x.rates, self.settings.grid)),
+            self._with_proof(MatchingCertificate(self.best.prices, self.monitor.x.rates, self.grid)),
         )
         totals = sampled_totals([tables], self.settings.n_runs, self.monitor.common.rng)[0]
         self.estimate = float(totals.mean())
@@ -384,7 +392,7 @@ class _Run:
         plan: Plan = monitor.x
         instance = self.instance
         fields = monitor.fields()
-        certificate = MatchingCertificate(np.array(monitor.certificate), np.array(plan.rates), self.settings.grid)
+        certificate = MatchingCertificate(np.array(monitor.certificate), np.array(plan.rates), self.grid)
         if not self.has_rates and instance.n_units > MOST_UNITS_PRICES and fields["status"].success:
             fields["message"] += " No value is proved for this method beyond 16 units; see estimate (options n_runs)."
         bound = fields["bound"]

@@ -9,7 +9,7 @@ whose value is at least C(r), one may as well maximise C: no step below can lose
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ __all__ = ["SCALINGS", "ascend", "scaled_rates"]
 
 # Rates below this are dropped: their share of the value is below the tolerance of any linear program solved here.
 NEGLIGIBLE_RATE = 1e-9
+# Ascent ends when an iteration adds less than this fraction of the upper bound.
+ASCENT_PROGRESS = 1e-8
 
 
 def _two_step(z: FloatArray) -> FloatArray:
@@ -68,9 +70,17 @@ def pruned(rates: FloatArray) -> FloatArray:
 
 
 def ascend(
-    instance: BayesianMatching, rates: FloatArray, grid: int, size: float, stop: Callable[[], bool], rounds: int, length: int
-) -> Iterator[FloatArray]:
-    """Rates of increasing proved value, by L-BFGS-B on the box; yields after each round of ``length`` iterations."""
+    instance: BayesianMatching,
+    rates: FloatArray,
+    grid: int,
+    size: float,
+    report: Callable[[FloatArray], bool],
+    iterations: int,
+) -> FloatArray:
+    """Rates of higher proved value, by L-BFGS-B on the box; ``report(rates)`` sees every iterate, true to stop.
+
+    On a coarse grid ascent aligns the rates with the grid, so that little is gained by a finer one.
+    """
     edges, _ = instance.units
     p = instance.probabilities.ravel()
 
@@ -79,20 +89,16 @@ def ascend(
         return -value / size, gradient / -size
 
     def watch(intermediate_result: Any) -> None:
-        if stop():
+        if report(intermediate_result.x):
             raise StopIteration
 
-    for _ in range(rounds):
-        solution = minimize(
-            objective,
-            rates,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=Bounds(0.0, 1.0),
-            callback=watch,
-            options={"maxiter": length, "maxcor": 10, "ftol": 1e-7, "gtol": 1e-9},
-        )
-        rates = np.clip(np.asarray(solution.x), 0.0, 1.0)
-        yield pruned(rates.copy())
-        if solution.status == 0 or stop():
-            return
+    solution = minimize(
+        objective,
+        rates,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=Bounds(0.0, 1.0),
+        callback=watch,
+        options={"maxiter": iterations, "maxcor": 10, "ftol": ASCENT_PROGRESS, "gtol": 1e-9},
+    )
+    return pruned(np.asarray(solution.x))
