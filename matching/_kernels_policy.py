@@ -13,7 +13,18 @@ from matching._instance import Edges
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 
-__all__ = ["METHOD_CODES", "continuation", "decide", "kept_by_coins", "menu_values", "proved_gradient", "run_policy", "workspace"]
+__all__ = [
+    "FREE",
+    "GONE",
+    "METHOD_CODES",
+    "POOL",
+    "advance",
+    "continuation",
+    "kept_by_coins",
+    "menu_values",
+    "proved_gradient",
+    "run_policy",
+]
 
 METHOD_CODES = {"pivotal": 0, "independent": 1, "rollout": 2, "dual-price": 3, "greedy": 4}
 GONE, POOL, FREE = 0, 1, 2
@@ -141,11 +152,6 @@ def continuation(
     return value, by_rate, bar
 
 
-def workspace(n_units: int) -> tuple[FloatArray, FloatArray]:
-    """Zeros for ``decide``, which leaves zeros."""
-    return np.zeros(n_units), np.zeros(n_units)
-
-
 @njit()
 def uniform(key: np.uint64, time: int, number: int) -> float:
     """A number in [0, 1) that depends on nothing else (splitmix64 finaliser of a Weyl-like combination)."""
@@ -157,92 +163,129 @@ def uniform(key: np.uint64, time: int, number: int) -> float:
 
 
 @njit()
-def _leaving(
-    time: int,
-    marks: IntArray,
-    start: IntArray,
-    node: IntArray,
-    rate: FloatArray,
-    p: FloatArray,
-    n_types: int,
+def discard_probability(short: float, leaves: float) -> float:
+    """d_i = (rho_i - mu_i) / (1 - mu_i) with short = rho_i - mu_i: tops the probability of leaving up to rho_i."""
+    rest = 1.0 - (leaves - short)
+    return min(1.0, short / rest) if rest > 0.0 else 0.0
+
+
+@njit()
+def sampled_steps(
     independent: bool,
-    matched: FloatArray,
-    leaves: FloatArray,
-) -> None:
-    """mu_i = Pr[i is matched] and rho_i = Pr[i leaves] of the free units, over all types of this time."""
-    for row in range(time * n_types, (time + 1) * n_types):
-        q = p[row]
-        if q == 0.0:
-            continue
-        room = 1.0
-        for e in range(start[row], start[row + 1]):
-            i = node[e]
-            if marks[i] != FREE:
-                continue
-            r = rate[e]
-            leaves[i] += q * r
-            if independent:
-                matched[i] += q * r * room
-                room -= r * room
-            elif r <= room:
-                matched[i] += q * r
-                room -= r
-            else:
-                matched[i] += q * room
-                room = 0.0
-
-
-@njit()
-def _discard_probability(matched: float, leaves: float) -> float:
-    """d_i = (rho_i - mu_i) / (1 - mu_i), which tops the probability of leaving up to rho_i."""
-    if leaves <= matched or matched >= 1.0:
-        return 0.0
-    return min(1.0, (leaves - matched) / (1.0 - matched))
-
-
-@njit()
-def _sampled(
-    time: int,
-    kind: int,
+    salvage: bool,
+    first: int,
+    kinds: IntArray,
     key: np.uint64,
     marks: IntArray,
+    chosen: IntArray,
     start: IntArray,
     node: IntArray,
+    weight: FloatArray,
+    rate_start: IntArray,
+    rate_node: IntArray,
     rate: FloatArray,
+    rate_leaves: FloatArray,
+    row_total: FloatArray,
     p: FloatArray,
     n_types: int,
-    independent: bool,
-    matched: FloatArray,
-    leaves: FloatArray,
-) -> int:
-    """The pivotal or the independent rule with top-up discards; returns the unit or -1."""
-    chosen = -1
-    if kind >= 0:
-        draw = uniform(key, time, 0)
-        total, room = 0.0, 1.0
-        for e in range(start[time * n_types + kind], start[time * n_types + kind + 1]):
-            i = node[e]
-            if marks[i] != FREE:
+    short: FloatArray,
+    touched: IntArray,
+) -> float:
+    """Times ``first``, ``first + 1``, ... under the pivotal or the independent rule; returns the weight matched.
+
+    A free unit proposes with its rate r and is matched with less where heavier proposals leave no room. Over all types it
+    is ``short`` of its probability of leaving by sum_k p_k (r - matched), which only rows with rates above 1 in sum can
+    cause under the pivotal rule. ``short`` is zero before and after.
+    """
+    value = 0.0
+    for step in range(len(kinds)):
+        time, kind = first + step, kinds[step]
+        unit = -1
+        if kind >= 0:
+            draw = uniform(key, time, 0)
+            total, room = 0.0, 1.0
+            for e in range(rate_start[time * n_types + kind], rate_start[time * n_types + kind + 1]):
+                if marks[rate_node[e]] != FREE:
+                    continue
+                if independent:
+                    total += rate[e] * room
+                    room -= rate[e] * room
+                else:
+                    total += rate[e]
+                if draw < total:
+                    unit = rate_node[e]
+                    break
+        count = 0
+        for row in range(time * n_types, (time + 1) * n_types):
+            if p[row] == 0.0 or (row_total[row] <= 1.0 and not independent):
                 continue
-            if independent:
-                total += rate[e] * room
-                room -= rate[e] * room
-            else:
-                total += rate[e]
-            if draw < total:
-                chosen = i
-                break
-    _leaving(time, marks, start, node, rate, p, n_types, independent, matched, leaves)
-    for e in range(start[time * n_types], start[(time + 1) * n_types]):
-        i = node[e]
-        if leaves[i] == 0.0:
-            continue
-        if i != chosen and leaves[i] > matched[i]:
-            if uniform(key, time, i + 1) < _discard_probability(matched[i], leaves[i]):
+            room = 1.0
+            for e in range(rate_start[row], rate_start[row + 1]):
+                i = rate_node[e]
+                if marks[i] != FREE:
+                    continue
+                taken = rate[e] * room if independent else min(rate[e], room)
+                room -= taken
+                if taken < rate[e]:
+                    if short[i] == 0.0:
+                        touched[count] = e
+                        count += 1
+                    short[i] += p[row] * (rate[e] - taken)
+        for c in range(count):
+            i = rate_node[touched[c]]
+            if i != unit and uniform(key, time, i + 1) < discard_probability(short[i], rate_leaves[touched[c]]):
                 marks[i] = POOL
-        matched[i] = 0.0
-        leaves[i] = 0.0
-    return chosen
+            short[i] = 0.0
+        if kind >= 0:
+            row = time * n_types + kind
+            if unit >= 0:
+                marks[unit] = GONE
+                for e in range(start[row], start[row + 1]):
+                    if node[e] == unit:
+                        value += weight[e]
+                        break
+            elif salvage:
+                for e in range(start[row], start[row + 1]):
+                    if marks[node[e]] == POOL:
+                        unit = node[e]
+                        marks[unit] = GONE
+                        value += weight[e]
+                        break
+        chosen[step] = unit
+    return value
+
+
+@njit()
+def priced_steps(
+    greedy: bool,
+    first: int,
+    kinds: IntArray,
+    marks: IntArray,
+    chosen: IntArray,
+    start: IntArray,
+    node: IntArray,
+    weight: FloatArray,
+    price: FloatArray,
+    n_types: int,
+) -> float:
+    """Times ``first``, ``first + 1``, ...: the free unit of largest weight, or of largest positive weight less price."""
+    value = 0.0
+    for step in range(len(kinds)):
+        unit, worth, best = -1, 0.0, 0.0
+        if kinds[step] >= 0:
+            row = (first + step) * n_types + kinds[step]
+            for e in range(start[row], start[row + 1]):
+                gain = weight[e] if greedy else weight[e] - price[e]
+                if marks[node[e]] == FREE and gain > best:
+                    best = gain
+                    unit, worth = node[e], weight[e]
+                    if greedy:
+                        break
+        if unit >= 0:
+            marks[unit] = GONE
+            value += worth
+        chosen[step] = unit
+    return value
 
 
 @njit()
@@ -253,21 +296,28 @@ def kept_by_coins(
     start: IntArray,
     node: IntArray,
     rate: FloatArray,
+    rate_leaves: FloatArray,
     p: FloatArray,
     n_types: int,
-    matched: FloatArray,
-    leaves: FloatArray,
 ) -> FloatArray:
     """1 for the free units whose discard coin C_i ~ Bernoulli(d_i) says stay, drawn before the buyer speaks."""
     kept = np.zeros(len(marks))
-    _leaving(time, marks, start, node, rate, p, n_types, False, matched, leaves)
+    short = np.zeros(len(marks))
+    leaves = np.zeros(len(marks))
+    for row in range(time * n_types, (time + 1) * n_types):
+        room = 1.0
+        for e in range(start[row], start[row + 1]):
+            i = node[e]
+            if marks[i] == FREE:
+                taken = min(rate[e], room)
+                room -= taken
+                short[i] += p[row] * (rate[e] - taken)
+                leaves[i] = rate_leaves[e]
     for i in range(len(marks)):
         if marks[i] == FREE:
             kept[i] = 1.0
-            if leaves[i] > matched[i] and uniform(key, time, i + 1) < _discard_probability(matched[i], leaves[i]):
+            if short[i] > 0.0 and uniform(key, time, i + 1) < discard_probability(short[i], leaves[i]):
                 kept[i] = 0.0
-        matched[i] = 0.0
-        leaves[i] = 0.0
     return kept
 
 
@@ -316,13 +366,71 @@ def menu_values(
 
 
 @njit()
-def decide(
-    code: int,
+def rollout_steps(
     salvage: bool,
-    time: int,
-    kind: int,
+    first: int,
+    kinds: IntArray,
     key: np.uint64,
     marks: IntArray,
+    chosen: IntArray,
+    start: IntArray,
+    node: IntArray,
+    weight: FloatArray,
+    rate_start: IntArray,
+    rate_node: IntArray,
+    rate_weight: FloatArray,
+    rate: FloatArray,
+    rate_leaves: FloatArray,
+    p: FloatArray,
+    n_types: int,
+    grid: int,
+) -> float:
+    """Times ``first``, ``first + 1``, ... with the menu of :func:`menu_values`; returns the weight matched."""
+    value = 0.0
+    for step in range(len(kinds)):
+        time, kind = first + step, kinds[step]
+        kept = kept_by_coins(time, key, marks, rate_start, rate_node, rate, rate_leaves, p, n_types)
+        nothing, sold, drop, dropped = menu_values(
+            time, marks, kept, rate_start, rate_node, rate_weight, rate, p, n_types, grid
+        )
+        unit, worth, best = -1, 0.0, nothing
+        if kind >= 0:
+            row = time * n_types + kind
+            for e in range(start[row], start[row + 1]):
+                i = node[e]
+                if marks[i] == FREE and weight[e] + sold[i] > best:
+                    best = weight[e] + sold[i]
+                    unit, worth = i, weight[e]
+            if unit >= 0:
+                drop = dropped[unit] == 1.0
+        if drop:
+            for i in range(len(marks)):
+                if marks[i] == FREE and kept[i] == 0.0:
+                    marks[i] = POOL
+        if unit < 0 and kind >= 0 and salvage:
+            row = time * n_types + kind
+            for e in range(start[row], start[row + 1]):
+                if marks[node[e]] == POOL:
+                    unit, worth = node[e], weight[e]
+                    break
+        if unit >= 0:
+            marks[unit] = GONE
+            value += worth
+        chosen[step] = unit
+    return value
+
+
+@njit()
+def advance(
+    code: int,
+    salvage: bool,
+    first: int,
+    kinds: IntArray,
+    key: np.uint64,
+    marks: IntArray,
+    chosen: IntArray,
+    short: FloatArray,
+    touched: IntArray,
     start: IntArray,
     node: IntArray,
     weight: FloatArray,
@@ -331,54 +439,27 @@ def decide(
     rate_node: IntArray,
     rate_weight: FloatArray,
     rate: FloatArray,
+    rate_leaves: FloatArray,
+    row_total: FloatArray,
     p: FloatArray,
     n_types: int,
     grid: int,
-    matched: FloatArray,
-    leaves: FloatArray,
-) -> int:
-    """One time step of any policy: updates the marks, returns the unit or -1. ``kind`` is -1 where nobody came."""
-    row = time * n_types + kind
-    chosen = -1
+) -> float:
+    """Decide times ``first``, ``first + 1``, ... where types ``kinds`` come (-1: nobody).
+
+    Updates the marks, writes the units matched (or -1) to ``chosen`` and returns their weight.
+    """
     if code <= 1:
-        chosen = _sampled(
-            time, kind, key, marks, rate_start, rate_node, rate, p, n_types, code == 1, matched, leaves
-        )
-    elif code == 2:
-        kept = kept_by_coins(time, key, marks, rate_start, rate_node, rate, p, n_types, matched, leaves)
-        nothing, sold, drop, dropped = menu_values(
-            time, marks, kept, rate_start, rate_node, rate_weight, rate, p, n_types, grid
-        )
-        if kind >= 0:
-            best = nothing
-            for e in range(start[row], start[row + 1]):
-                i = node[e]
-                if marks[i] == FREE and weight[e] + sold[i] > best:
-                    best = weight[e] + sold[i]
-                    chosen = i
-            if chosen >= 0:
-                drop = dropped[chosen] == 1.0
-        if drop:
-            for i in range(len(marks)):
-                if marks[i] == FREE and kept[i] == 0.0:
-                    marks[i] = POOL
-    elif kind >= 0:
-        best = 0.0
-        for e in range(start[row], start[row + 1]):
-            gain = weight[e] - price[e] if code == 3 else weight[e]
-            if marks[node[e]] == FREE and gain > best:
-                best = gain
-                chosen = node[e]
-                if code == 4:
-                    break
-    if chosen < 0 and kind >= 0 and salvage:
-        for e in range(start[row], start[row + 1]):
-            if marks[node[e]] == POOL:
-                chosen = node[e]
-                break
-    if chosen >= 0:
-        marks[chosen] = GONE
-    return chosen
+        return sampled_steps(
+            code == 1, salvage, first, kinds, key, marks, chosen, start, node, weight,
+            rate_start, rate_node, rate, rate_leaves, row_total, p, n_types, short, touched,
+        )  # fmt: skip
+    if code == 2:
+        return rollout_steps(
+            salvage, first, kinds, key, marks, chosen, start, node, weight,
+            rate_start, rate_node, rate_weight, rate, rate_leaves, p, n_types, grid,
+        )  # fmt: skip
+    return priced_steps(code == 4, first, kinds, marks, chosen, start, node, weight, price, n_types)
 
 
 @njit()
@@ -396,26 +477,22 @@ def run_policy(
     rate_node: IntArray,
     rate_weight: FloatArray,
     rate: FloatArray,
+    rate_leaves: FloatArray,
+    row_total: FloatArray,
     p: FloatArray,
     n_types: int,
     grid: int,
 ) -> FloatArray:
     """Total weight of each run; ``arrivals`` (runs, T) holds the type that came or -1, ``keys`` one key a run."""
-    matched, leaves = np.zeros(n_units), np.zeros(n_units)
+    short = np.zeros(n_units)
+    touched = np.zeros(n_units, dtype=np.int64)
     marks = np.empty(n_units, dtype=np.int64)
+    chosen = np.empty(arrivals.shape[1], dtype=np.int64)
     totals = np.zeros(len(keys))
     for run in range(len(keys)):
         marks[:] = FREE
-        for time in range(arrivals.shape[1]):
-            kind = arrivals[run, time]
-            chosen = decide(
-                code, salvage, time, kind, keys[run], marks, start, node, weight, price,
-                rate_start, rate_node, rate_weight, rate, p, n_types, grid, matched, leaves,
-            )  # fmt: skip
-            if chosen >= 0:
-                row = time * n_types + kind
-                for e in range(start[row], start[row + 1]):
-                    if node[e] == chosen:
-                        totals[run] += weight[e]
-                        break
+        totals[run] = advance(
+            code, salvage, 0, arrivals[run], keys[run], marks, chosen, short, touched, start, node, weight, price,
+            rate_start, rate_node, rate_weight, rate, rate_leaves, row_total, p, n_types, grid,
+        )  # fmt: skip
     return totals

@@ -213,8 +213,8 @@ def _menu(tables: PolicyTables, t: int, state: tuple[int, ...], fallen: list[int
     marks = np.array(state, dtype=np.int64)
     kept = (marks == FREE).astype(np.float64)
     kept[fallen] = 0.0
-    arrays = tables.arrays
-    return menu_values(t, marks, kept, *arrays[4:])
+    _, _, _, _, start, node, weight, rate, _, _, p, n_types, grid = tables.arrays
+    return menu_values(t, marks, kept, start, node, weight, rate, p, n_types, grid)
 
 
 def _from_menu(

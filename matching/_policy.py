@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from matching._kernels_policy import FREE, GONE, METHOD_CODES, decide, kept_by_coins, menu_values, workspace
+from matching._kernels_policy import FREE, GONE, METHOD_CODES, advance, kept_by_coins, menu_values
 from matching._result import MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray
 from solvers._core.errors import InvalidProblemError
@@ -47,7 +47,9 @@ class Policy:
         self._arrays = self._tables.arrays
         self._owner = instance.owner.tolist()
         self._n_times, self._n_types = instance.n_times, instance.n_types
-        self._work = workspace(instance.n_units)
+        self._kind = np.empty(1, dtype=np.int64)
+        self._chosen = np.empty(1, dtype=np.int64)
+        self._work = np.zeros(instance.n_units), np.zeros(instance.n_units, dtype=np.int64)
         self._lock = threading.Lock()
         self._key = generator(rng).integers(0, 2**64, dtype=np.uint64)
         self._next = 0
@@ -152,13 +154,16 @@ class Policy:
             raise ValueError(f"t must be below the horizon, {self._n_times}; got {t!r}")
 
     def _decide(self, t: int, k: int) -> int:
-        unit = decide(self._code, self._salvage, t, k, self._key, self._marks, *self._arrays, *self._work)
+        self._kind[0] = k
+        advance(
+            self._code, self._salvage, t, self._kind, self._key, self._marks, self._chosen, *self._work, *self._arrays
+        )
         self._next = t + 1
-        return int(unit)
+        return int(self._chosen[0])
 
     def _rollout_prices(self, t: int) -> FloatArray:
-        _, _, _, _, start, node, weight, rate, p, n_types, grid = self._arrays
-        kept = kept_by_coins(t, self._key, self._marks, start, node, rate, p, n_types, *self._work)
+        _, _, _, _, start, node, weight, rate, leaves, _, p, n_types, grid = self._arrays
+        kept = kept_by_coins(t, self._key, self._marks, start, node, rate, leaves, p, n_types)
         nothing, sold, _, _ = menu_values(t, self._marks, kept, start, node, weight, rate, p, n_types, grid)
         return np.asarray(nothing - sold)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse
 
 from matching._instance import BayesianMatching
 from matching._kernels_numba import stopping_values
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray
 from solvers._core.random import RNG
 from solvers._core.result import Result
 
@@ -96,24 +96,32 @@ class PolicyTables:
         return cls(result.instance, result.method, result.salvage, result.certificate)
 
     @cached_property
-    def arrays(self) -> tuple[FloatArray | IntArray | int, ...]:
-        """Arguments ``start`` to ``grid`` of :func:`matching._kernels_policy.decide`."""
+    def arrays(self) -> tuple[Any, ...]:
+        """Arguments ``start`` to ``grid`` of :func:`matching._kernels_policy.advance`; edges of rate 0 are left out."""
         instance = self.instance
         edges, behind = instance.units
-        p = instance.probabilities.ravel()
-        rates = np.asarray(self.certificate.rates, dtype=np.float64)
-        kept = np.flatnonzero(rates > 0) if len(rates) else np.zeros(0, dtype=np.int64)
-        rate_start = np.searchsorted(kept, edges.start).astype(np.int64)
+        p = np.array(instance.probabilities.ravel())
+        every = np.asarray(self.certificate.rates, dtype=np.float64)
+        kept = np.flatnonzero(every > 0)
+        start = np.searchsorted(kept, edges.start).astype(np.int64)
+        node, rates = edges.node[kept], every[kept]
+        rows = np.repeat(np.arange(len(p)), np.diff(start))
+        # rho_i(t), the probability of leaving at t, at each edge of i at t.
+        _, moment = np.unique(node * instance.n_times + rows // instance.n_types, return_inverse=True)
+        leaves = np.minimum(np.bincount(moment, p[rows] * rates)[moment], 1.0) if len(kept) else rates
+        row_total = np.bincount(rows, rates, len(p))
         return (
             np.array(edges.start),
             np.array(edges.node),
             np.array(edges.weight),
             np.array(self.bid_prices[behind]),
-            rate_start,
-            edges.node[kept],
+            start,
+            node,
             edges.weight[kept],
-            rates[kept] if len(rates) else np.zeros(0),
-            np.array(p),
+            rates,
+            leaves,
+            row_total,
+            p,
             instance.n_types,
             self.certificate.grid,
         )
