@@ -163,7 +163,7 @@ def match_online(
     >>> instance = solvers.matching.BayesianMatching([0.5, 0.5, 0.5], [[1.0], [2.0], [4.0]])
     >>> result = solvers.match_online(instance)
     >>> result.status.name, round(result.fun, 6), round(result.bound, 6)
-    ('OPTIMAL', 2.5, 2.5)
+    ('OPTIMAL', 2.0, 2.0)
     >>> policy = result.policy(rng=0)
     >>> policy.arrive(0, 0), policy.arrive(1, 0)
     (-1, 0)
@@ -337,7 +337,8 @@ class _Run:
             self._offer(_rates.scaled_rates(self.instance, self.best, name), name, replace=len(names) == 1)
             if self.monitor.out_of_time():
                 return
-        self.monitor.checkpoint(self.lp_gap)
+        if self.monitor.status is None:
+            self.monitor.checkpoint(self.lp_gap)
 
     def _ascend(self) -> None:
         monitor, instance, grid = self.monitor, self.instance, min(self.grid, COARSE_GRID)

@@ -30,7 +30,7 @@ def optimal_online_value(instance: BayesianMatching) -> float:
     --------
     >>> from solvers.matching import BayesianMatching, optimal_online_value
     >>> optimal_online_value(BayesianMatching([0.5, 0.5, 0.5], [[1.0], [2.0], [4.0]]))
-    2.5
+    2.0
     """
     _few_units(instance, MOST_UNITS_OPTIMUM, "optimal_online_value")
     edges, _ = instance.units
