@@ -36,6 +36,8 @@ __all__ = ["BayesianMatching", "Edges"]
 
 # Row sums of probabilities may exceed one by this much (rounding of the caller's arithmetic); such rows are rescaled.
 SUM_TOLERANCE = 1e-9
+# Weights must stay this far from overflow when all are added.
+LARGEST_SUM = 1e300
 # Bytes that a run keeps per edge between a unit and a type.
 BYTES_PER_EDGE = 200.0
 
@@ -106,8 +108,7 @@ class BayesianMatching:
         self.capacities = freeze(_capacities(capacities, matrix.shape[1]))
         self.edges = _sorted_edges(matrix)
         self.nodes: list[Hashable] | None = None
-        size = float(np.sum(self.edges.weight)) if len(self.edges) else 0.0
-        if not np.isfinite(8.0 * size * float(self.n_units + 1)):
+        if float(np.max(self.edges.weight, initial=0.0)) > LARGEST_SUM / (self._n_unit_edges + 1.0):
             raise InvalidProblemError("weights must have a sum within float64; rescale them")
         refuse_beyond_memory(
             BYTES_PER_EDGE * self._n_unit_edges,

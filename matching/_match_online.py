@@ -74,7 +74,7 @@ def match_online(
     scaling: str = "auto",
     salvage: bool = True,
     method: str = "auto",
-    tol: float = 1e-3,
+    tol: float = 5e-4,
     max_iter: int | None = None,
     time_limit: float | None = None,
     callback: Callable[..., Any] | None = None,

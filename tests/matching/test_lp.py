@@ -47,16 +47,16 @@ def test_smoothed_dual_closes_the_gap_from_both_sides(kind, n_types):
         assert exact.value <= bound * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("spread", [0, 9])
+@pytest.mark.parametrize("spread", [0, 3, 9])
 def test_weights_over_many_orders_of_magnitude(spread):
     rng = np.random.default_rng(53)
     base = medium(rng, 40, 60, 3, 12)
     weights = base.weights.copy()
     weights.data *= 10.0 ** rng.uniform(-spread, spread, len(weights.data))
     instance = BayesianMatching(base.probabilities, weights)
-    result = match_online(instance, method="pivotal", tol=1e-3)
+    result = match_online(instance, method="pivotal")
     assert result.success
-    assert result.lp_gap <= 1e-3
+    assert result.lp_gap <= 5e-4
     assert solvers.verify(result, instance)
 
 

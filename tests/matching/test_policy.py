@@ -194,10 +194,10 @@ def test_simulated_means_agree_with_exact_values(method):
 
 
 def test_simulation_is_paired_and_includes_hindsight(instance):
-    results = {method: match_online(instance, method=method) for method in ("greedy", "rollout")}
+    results = {method: match_online(instance, method=method) for method in ("pivotal", "rollout")}
     table = simulate(instance, results, 200, rng=1, offline_runs=50)
     again = simulate(instance, {"rollout": results["rollout"]}, 200, rng=1)
-    assert list(table["name"]) == ["greedy", "rollout", "offline optimum"]
+    assert list(table["name"]) == ["pivotal", "rollout", "offline optimum"]
     assert table["mean"][1] == again["mean"][0]
     assert table["difference"][0] == 0.0
     assert table["difference_error"][1] < table["standard_error"][1]
