@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from matching._classics import SuggestedMatching, allocate_budgets, match_ranking, suggested_matching
 from matching._instance import BayesianMatching
 from matching._match_online import match_online
 from matching._oracles import exact_policy_value, expected_offline_optimum, optimal_online_value
@@ -15,11 +16,15 @@ __all__ = [
     "MatchingCertificate",
     "MatchingResult",
     "Policy",
+    "SuggestedMatching",
+    "allocate_budgets",
     "exact_policy_value",
     "expected_offline_optimum",
     "local_pivotal_sample",
     "match_online",
+    "match_ranking",
     "optimal_online_value",
     "pivotal_sample",
     "simulate",
+    "suggested_matching",
 ]
