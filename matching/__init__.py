@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matching._classics import SuggestedMatching, allocate_budgets, match_ranking, suggested_matching
+from matching._generators import TaxiEvening, display_ads_instance, taxi_instance
 from matching._instance import BayesianMatching
 from matching._match_online import match_online
 from matching._oracles import exact_policy_value, expected_offline_optimum, optimal_online_value
@@ -17,7 +18,9 @@ __all__ = [
     "MatchingResult",
     "Policy",
     "SuggestedMatching",
+    "TaxiEvening",
     "allocate_budgets",
+    "display_ads_instance",
     "exact_policy_value",
     "expected_offline_optimum",
     "local_pivotal_sample",
@@ -27,4 +30,5 @@ __all__ = [
     "pivotal_sample",
     "simulate",
     "suggested_matching",
+    "taxi_instance",
 ]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 __all__ = ["EXAMPLES", "Example", "load_example"]
 
-EXAMPLES = ("glass", "iris", "ruspini", "seeds")
+EXAMPLES = ("glass", "iris", "ruspini", "seeds", "taxi")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ _SOURCES = {
     "iris": "Iris (R. A. Fisher, 1936), scikit-learn's copy; CC BY 4.0 / BSD-3-Clause",
     "ruspini": "E. H. Ruspini, Numerical methods for fuzzy clustering, Information Sciences 2, 1970",
     "seeds": "UCI Seeds (M. Charytanowicz et al., 2012); CC BY 4.0",
+    "taxi": "NYC Taxi and Limousine Commission, trips of March 2019 (sample, busiest zones); city open data",
 }
 
 
@@ -36,7 +37,7 @@ def load_example(name: str) -> Example:
 
     Parameters
     ----------
-    name : {"glass", "iris", "ruspini", "seeds"}
+    name : {"glass", "iris", "ruspini", "seeds", "taxi"}
 
     Returns
     -------
