@@ -34,6 +34,8 @@ ROLLOUT_CELLS = 400_000
 SECONDS_PER_CELL = 4e-9
 SECONDS_PER_EXACT_EDGE = 1e-4
 DEFAULT_ITERATIONS = 1000
+# Sets of units times edges up to which greedy and dual prices are valued exactly.
+EXACT_VALUE_STEPS = 20_000_000
 # Cells of the law in ascent and in rollouts, and in the certificate of the other policies.
 COARSE_GRID, FINE_GRID = 64, 256
 # Iterations of ascent per stage, the checkpoints of the run.
@@ -104,7 +106,8 @@ def match_online(
         ``"independent"``: independent proposals, the classical 1 - 1/e rule.
         ``"rollout"``: truthful posted prices, the differences of the proved value with and without each unit; a decision
         costs a pass over all remaining edges. ``"dual-price"``: prices of the linear program's dual; ``"greedy"``: the
-        heaviest free unit. The last two have no guarantee: ``fun`` is their exact value up to 16 units and 0 beyond.
+        heaviest free unit. The last two have no guarantee: ``fun`` is their exact value where a dynamic program over the
+        sets of units takes well below a second (at most 16 units), and 0 beyond.
         ``"auto"``: rollout where a decision takes less than about a millisecond, else pivotal.
     tol : float
         The run ends as OPTIMAL where ``gap <= tol``, and as CONVERGED once the linear program is solved to a relative
@@ -221,12 +224,18 @@ def proved_policy_value(tables: PolicyTables) -> Enclosure:
             return value
         # Each of T decisions compares values of the future, each in error by no more than this.
         return Enclosure(value.value, value.error + 4.0 * instance.n_times * _menu_error(instance, certificate.grid))
-    if instance.n_units > MOST_UNITS_PRICES:
+    if not _has_exact_value(instance):
         return Enclosure(0.0, 0.0)
     _, behind = instance.units
     exact = price_policy_value(instance, np.array(tables.bid_prices[behind]))
     steps = instance.n_times * (instance.n_types + 2.0)
     return Enclosure(exact, 8.0 * UNIT * steps * max(exact, instance.scale))
+
+
+def _has_exact_value(instance: BayesianMatching) -> bool:
+    """Whether the dynamic program over sets of units is quick enough to run on every call."""
+    edges = len(instance.units[0])
+    return instance.n_units <= MOST_UNITS_PRICES and 2**instance.n_units * edges <= EXACT_VALUE_STEPS
 
 
 def _menu_error(instance: BayesianMatching, grid: int) -> float:
@@ -394,8 +403,8 @@ class _Run:
         instance = self.instance
         fields = monitor.fields()
         certificate = MatchingCertificate(np.array(monitor.certificate), np.array(plan.rates), self.grid)
-        if not self.has_rates and instance.n_units > MOST_UNITS_PRICES and fields["status"].success:
-            fields["message"] += " No value is proved for this method beyond 16 units; see estimate (options n_runs)."
+        if not self.has_rates and not _has_exact_value(instance) and fields["status"].success:
+            fields["message"] += " No value is proved for this method at this size; see estimate (options n_runs)."
         bound = fields["bound"]
         solution = self.best
         return MatchingResult(
