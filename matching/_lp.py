@@ -27,7 +27,16 @@ from matching._kernels_numba import used_mass
 from solvers._core.arrays import FloatArray
 from solvers._core.backend import Backend
 
-__all__ = ["LPSolution", "smoothing_stages", "solve_exactly", "solve_smoothed"]
+__all__ = [
+    "LPSolution",
+    "better",
+    "feasible",
+    "nothing",
+    "smoothing_stages",
+    "solve_exactly",
+    "solve_smoothed",
+    "sparse_program",
+]
 
 # Smoothing widths relative to the mean heaviest weight of an arrival; a coarse schedule leaves gaps of a percent.
 WIDTHS = (0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
@@ -70,19 +79,29 @@ def nothing(instance: BayesianMatching) -> LPSolution:
     return feasible(instance, np.zeros(len(instance.edges)), _heaviest(instance))
 
 
-def solve_exactly(instance: BayesianMatching, time_limit: float) -> LPSolution | None:
-    """The program by HiGHS, sparse in variables y_i(t) at the times where node i has an edge; None where it fails."""
-    edges, n_types = instance.edges, instance.n_types
-    p = instance.probabilities.ravel()
+@dataclass(frozen=True)
+class SparseProgram:
+    """min c z subject to A_ub z <= b_ub, A_eq z = b_eq and bounds, z = (x by edge, y_i(t) where node i has an edge at t)."""
+
+    c: FloatArray
+    A_ub: scipy.sparse.csr_array
+    b_ub: FloatArray
+    A_eq: scipy.sparse.csr_array
+    b_eq: FloatArray
+    bounds: FloatArray
+
+
+def sparse_program(instance: BayesianMatching) -> SparseProgram:
+    """The program with about two columns, two rows and six non-zeros per edge; weights relative to the largest."""
+    edges, p = instance.edges, instance.probabilities.ravel()
     n_edges = len(edges)
-    if n_edges == 0:
-        return nothing(instance)
     rows = np.repeat(np.arange(len(p)), np.diff(edges.start))
-    keys, slot = np.unique(edges.node * instance.n_times + rows // n_types, return_inverse=True)
+    keys, slot = np.unique(edges.node * instance.n_times + rows // instance.n_types, return_inverse=True)
     owner = keys // instance.n_times
     n_slots = len(keys)
     first = np.r_[True, owner[1:] != owner[:-1]]
     later = np.flatnonzero(~first)
+    count = np.arange(len(later))
     index = np.arange(n_edges)
     # x - p y <= 0 and sum x <= p; then y(next) - y + sum x = 0.
     upper = scipy.sparse.coo_array(
@@ -93,31 +112,46 @@ def solve_exactly(instance: BayesianMatching, time_limit: float) -> LPSolution |
         shape=(n_edges + len(p), n_edges + n_slots),
     )
     follower = np.full(n_slots, -1)
-    follower[later - 1] = np.arange(len(later))
+    follower[later - 1] = count
     followed = follower[slot] >= 0
     chain = scipy.sparse.coo_array(
         (
             np.r_[np.ones(len(later)), -np.ones(len(later)), np.ones(int(followed.sum()))],
             (
-                np.r_[np.arange(len(later)), np.arange(len(later)), follower[slot[followed]]],
+                np.r_[count, count, follower[slot[followed]]],
                 np.r_[n_edges + later, n_edges + later - 1, index[followed]],
             ),
         ),
         shape=(len(later), n_edges + n_slots),
     )
-    size = float(edges.weight.max())
     copies = instance.copies[owner]
     bounds = np.zeros((n_edges + n_slots, 2))
     bounds[:n_edges, 1] = np.inf
     bounds[n_edges:, 0] = np.where(first, copies, 0.0)
     bounds[n_edges:, 1] = copies
+    return SparseProgram(
+        np.r_[-edges.weight / edges.weight.max(), np.zeros(n_slots)],
+        upper.tocsr(),
+        np.r_[np.zeros(n_edges), p],
+        chain.tocsr(),
+        np.zeros(len(later)),
+        bounds,
+    )
+
+
+def solve_exactly(instance: BayesianMatching, time_limit: float) -> LPSolution | None:
+    """The program by HiGHS; None where it fails."""
+    n_edges = len(instance.edges)
+    if n_edges == 0:
+        return nothing(instance)
+    program = sparse_program(instance)
     solution: Any = linprog(
-        np.r_[-edges.weight / size, np.zeros(n_slots)],
-        A_ub=upper.tocsr(),
-        b_ub=np.r_[np.zeros(n_edges), p],
-        A_eq=chain.tocsr() if len(later) else None,
-        b_eq=np.zeros(len(later)) if len(later) else None,
-        bounds=bounds,
+        program.c,
+        A_ub=program.A_ub,
+        b_ub=program.b_ub,
+        A_eq=program.A_eq if len(program.b_eq) else None,
+        b_eq=program.b_eq if len(program.b_eq) else None,
+        bounds=program.bounds,
         method="highs",
         options={"time_limit": time_limit} if math.isfinite(time_limit) else {},
     )
@@ -125,6 +159,7 @@ def solve_exactly(instance: BayesianMatching, time_limit: float) -> LPSolution |
         return None
     if solution.ineqlin.marginals is None:
         return None
+    size = float(instance.edges.weight.max())
     return feasible(instance, solution.x[:n_edges], -size * solution.ineqlin.marginals[n_edges:])
 
 
