@@ -7,16 +7,19 @@ r"""Rigorous bounds on both sides: what no online policy exceeds, and what a pol
 
 *Below.* For **every** r in [0, 1] per edge, the policy with pivotal proposals and top-up discards has free nodes with
 marginals y_i(t + 1) = y_i(t) (1 - sum_k p_tk r_tki) that are, given any past, removed in a negatively associated way.
-Comparison with independent coins (Shao 2000) and the prefix property of ordered pivotal sampling give its value at least
+Comparison with independent coins (Shao 2000) and the prefix property of ordered pivotal sampling give its value at
+least
 
-    C(r) = sum_tk p_tk sum_j (w_j - w_{j+1}) E min(1, X_j),   X_j = sum_{i <= j} r_i B_i,  B_i ~ Bernoulli(y_i) independent,   (2)
+    C(r) = sum_tk p_tk sum_j (w_j - w_{j+1}) E min(1, X_j),   X_j = sum_{i <= j} r_i B_i,  B_i ~ Bernoulli(y_i)
+    independent,   (2)
 
 nodes of each type in order of decreasing weight. The law of X_j is kept on the grid {0, 1/G, ..., 1}, each r_i split
 between its grid neighbours with the same mean: larger in convex order, so (2) on the grid is still a lower bound. With
 independent proposals in place of pivotal ones, E min(1, X_j) becomes 1 - prod_{i <= j} (1 - r_i y_i).
 
-Each function returns a value and a bound on its rounding error. A published claim is worse by twice the error, verification
-allows for it once, so that every correct recomputation re-establishes the claim. Nothing here is used by the iterations.
+Each function returns a value and a bound on its rounding error. A published claim is worse by twice the error,
+verification allows for it once, so that every correct recomputation re-establishes the claim. Nothing here is used by
+the iterations.
 """
 
 from __future__ import annotations
@@ -58,8 +61,8 @@ class Enclosure:
 def dual_bound(instance: BayesianMatching, prices: FloatArray) -> Enclosure:
     """D(lambda) of (1) for prices (T, K) >= 0. O(edges) time.
 
-    The step v -> v + sum p max(0, w - lambda - v) has slopes in [0, 1], so local errors only add up. A step rounds by at
-    most 4 p w (the differences are at most w where they count) and v once per addition.
+    The step v -> v + sum p max(0, w - lambda - v) has slopes in [0, 1], so local errors only add up. A step rounds by
+    at most 4 p w (the differences are at most w where they count) and v once per addition.
     """
     p = instance.probabilities.ravel()
     flat = np.ascontiguousarray(prices, dtype=np.float64).ravel()
@@ -92,9 +95,7 @@ def independent_value(instance: BayesianMatching, rates: FloatArray) -> Enclosur
 def _proved(instance: BayesianMatching, rates: FloatArray, grid: int) -> Enclosure:
     edges, _ = instance.units
     p = instance.probabilities.ravel()
-    rows, drift = _row_values(
-        edges.start, edges.node, edges.weight, p, rates, instance.n_types, instance.n_units, grid
-    )
+    rows, drift = _row_values(edges.start, edges.node, edges.weight, p, rates, instance.n_types, instance.n_units, grid)
     degree = float(np.max(np.diff(edges.start), initial=0))
     value = math.fsum(p * rows)
     # Positive terms only: sums over the grid and over the prefix; the marginals y drift by UNIT a step.
@@ -183,7 +184,7 @@ def _row_values(
                     rows[row] += weight[e] * none * r * y[i]
                     none *= 1.0 - r * y[i]
                     continue
-                low = int(math.floor(r * grid))
+                low = math.floor(r * grid)
                 part = r * grid - low
                 gain = 0.0
                 fresh[:] = 0.0

@@ -1,8 +1,8 @@
 r"""The classical algorithms of online matching, each with the assumptions under which its ratio is proved.
 
-They need less than :func:`matching.match_online`: no arrival law at all (RANKING, budgets), or the same law at each time
-(suggested matchings). Their ratios compare with the best matching in hindsight, in the worst case over instances; they print
-no certificate for the instance at hand.
+They need less than :func:`matching.match_online`: no arrival law at all (RANKING, budgets), or the same law at each
+time (suggested matchings). Their ratios compare with the best matching in hindsight, in the worst case over instances;
+they print no certificate for the instance at hand.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def allocate_budgets(
 
     Notes
     -----
-    *Guarantee.* For bids small against budgets, revenue at least 1 - 1/e of the best in hindsight ("msvv"), the same for
-    "balance" where all bids are equal, 1/2 for "greedy". *Complexity.* O(non-zero bids).
+    *Guarantee.* For bids small against budgets, revenue at least 1 - 1/e of the best in hindsight ("msvv"), the same
+    for "balance" where all bids are equal, 1/2 for "greedy". *Complexity.* O(non-zero bids).
 
     References
     ----------
@@ -145,9 +145,9 @@ class SuggestedMatching:
 def suggested_matching(adjacency: Any) -> SuggestedMatching:
     r"""Two suggested matchings for known i.i.d. arrivals, from a flow computed offline.
 
-    Assumes unweighted matching of T arrivals, each of one of K = T types with equal probability (a type expected r times
-    is written as r types). The flow of value as large as possible gives each type and each node at most two edges; its
-    paths and cycles are coloured alternately, and the colours are the suggestions.
+    Assumes unweighted matching of T arrivals, each of one of K = T types with equal probability (a type expected r
+    times is written as r types). The flow of value as large as possible gives each type and each node at most two
+    edges; its paths and cycles are coloured alternately, and the colours are the suggestions.
 
     Parameters
     ----------
@@ -161,7 +161,8 @@ def suggested_matching(adjacency: Any) -> SuggestedMatching:
     Notes
     -----
     *Guarantee.* With high probability at least 0.67 of the best matching in hindsight; greedy guarantees 1 - 1/e. On
-    benign instances greedy rules are often better: what is not suggested is never matched. *Complexity.* One maximum flow.
+    benign instances greedy rules are often better: what is not suggested is never matched. *Complexity.* One maximum
+    flow.
 
     References
     ----------
@@ -257,7 +258,9 @@ def _best_free(start: IntArray, node: IntArray, score: FloatArray) -> IntArray:
 
 
 @njit()
-def _spend(start: IntArray, node: IntArray, bid: FloatArray, budget: FloatArray, rule: int) -> tuple[IntArray, FloatArray]:
+def _spend(
+    start: IntArray, node: IntArray, bid: FloatArray, budget: FloatArray, rule: int
+) -> tuple[IntArray, FloatArray]:
     spent = np.zeros(len(budget))
     winners = np.full(len(start) - 1, -1, dtype=np.int64)
     for j in range(len(winners)):

@@ -41,7 +41,7 @@ def _problem(name: str, instance: BayesianMatching) -> DemoProblem:
         return match_online(instance, method="pivotal")
 
     def draw(result: Result, ax: Any) -> None:
-        others = {"greedy": match_online(instance, method="greedy", tol=1e-2), "this policy": result}
+        others: dict[str, Any] = {"greedy": match_online(instance, method="greedy", tol=1e-2), "this policy": result}
         rows = simulate(instance, others, 500, rng=7)
         names = ["greedy, simulated", "this policy, simulated", "this policy, proved", "bound on every policy"]
         values = [*rows["mean"], result.fun, result.bound]

@@ -48,8 +48,8 @@ def taxi_instance(*, slot_minutes: int = 5, dollars_per_mile: float = 2.5) -> Ta
     slot_minutes : int
         Length of a time; a divisor of 60.
     dollars_per_mile : float
-        Cost of driving empty to the pick-up. Distances between zones are medians of observed trips, completed by shortest
-        paths.
+        Cost of driving empty to the pick-up. Distances between zones are medians of observed trips, completed by
+        shortest paths.
 
     Returns
     -------
@@ -57,8 +57,9 @@ def taxi_instance(*, slot_minutes: int = 5, dollars_per_mile: float = 2.5) -> Ta
 
     Notes
     -----
-    The probability of a type at a time is its average number of requests over the days fitted in the hour around, per time.
-    The value of serving it is the mean fare of its class less the cost of getting there; pairs that lose money are left out.
+    The probability of a type at a time is its average number of requests over the days fitted in the hour around, per
+    time. The value of serving it is the mean fare of its class less the cost of getting there; pairs that lose money
+    are left out.
 
     Examples
     --------
@@ -120,8 +121,8 @@ def display_ads_instance(
     Returns
     -------
     BayesianMatching
-        Traffic peaks in the middle of the horizon; each type's share drifts over time; values are lognormal around a level
-        per type and noise per pair, and views late in the day are worth more.
+        Traffic peaks in the middle of the horizon; each type's share drifts over time; values are lognormal around a
+        level per type and noise per pair, and views late in the day are worth more.
 
     Examples
     --------

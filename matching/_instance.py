@@ -1,8 +1,8 @@
 r"""The online Bayesian matching problem: who may arrive when, and what each pair is worth.
 
-Nodes i = 0..n-1 are present from the start; node i can be used b_i times. At times t = 0..T-1, in this order, one of the
-types k = 0..K-1 arrives with probability p_tk, independently of all else, and nobody with probability 1 - sum_k p_tk. A
-buyer of type (t, k) matched to node i is worth w_tki >= 0; the decision is immediate and final.
+Nodes i = 0..n-1 are present from the start; node i can be used b_i times. At times t = 0..T-1, in this order, one of
+the types k = 0..K-1 arrives with probability p_tk, independently of all else, or else nobody comes.
+A buyer of type (t, k) matched to node i is worth w_tki >= 0; the decision is immediate and final.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class BayesianMatching:
     probabilities : (T, K) array_like
         Probability that type k arrives at time t; rows sum to at most 1. One-dimensional input means K = 1.
     weights : (T, K, n) array_like, or scipy.sparse of shape (T K, n)
-        Value of each pair, >= 0 and finite; row t K + k of a sparse matrix is type k at time t. Zero (or absent) forbids
-        the pair. Two-dimensional dense input of shape (T, n) is accepted for K = 1.
+        Value of each pair, >= 0 and finite; row t K + k of a sparse matrix is type k at time t. Zero (or absent)
+        forbids the pair. Two-dimensional dense input of shape (T, n) is accepted for K = 1.
     capacities : (n,) array_like of int, optional
         How often each node can be used; ones by default. A node of capacity b behaves as b identical nodes.
 
@@ -91,7 +91,8 @@ class BayesianMatching:
     Raises
     ------
     InvalidProblemError
-        Probabilities negative, not finite or summing to more than 1; weights negative or not finite; shapes that disagree.
+        Probabilities negative, not finite or summing to more than 1; weights negative or not finite; shapes that
+        disagree.
 
     Examples
     --------
@@ -182,14 +183,20 @@ class BayesianMatching:
 
     @classmethod
     def from_networkx(
-        cls, graph: networkx.Graph, arrivals: Sequence[Hashable], *, weight: str = "weight", probability: str = "probability"
+        cls,
+        graph: networkx.Graph,
+        arrivals: Sequence[Hashable],
+        *,
+        weight: str = "weight",
+        probability: str = "probability",
     ) -> BayesianMatching:
         """One arrival per time along the edges of a bipartite graph.
 
         Parameters
         ----------
         graph : networkx.Graph
-            Bipartite between ``arrivals`` and all other nodes, which are the offline ones, in the order of ``list(graph)``.
+            Bipartite between ``arrivals`` and all other nodes, which are the offline ones, in the order of
+            ``list(graph)``.
         arrivals : sequence of nodes
             Who may come, in order of time.
         weight, probability : str

@@ -54,12 +54,18 @@ def layout(instance: BayesianMatching, backend: Backend) -> Layout:
     present.reshape(-1, shape[2])[rows, edges.node] = 1.0
     take = backend.take
     return Layout(
-        take(weights), take(present), take(np.array(instance.probabilities)), take(instance.copies), rows, edges.node, backend
+        take(weights),
+        take(present),
+        take(np.array(instance.probabilities)),
+        take(instance.copies),
+        rows,
+        edges.node,
+        backend,
     )
 
 
 def smoothed_dual(data: Layout, prices: FloatArray, eps: float) -> tuple[float, FloatArray, FloatArray]:
-    """D with max(0, g) replaced by eps log(1 + exp(g / eps)): value, gradient in prices, and the x of its optimality."""
+    """D with max(0, g) replaced by eps log(1 + exp(g / eps)): value, gradient, and x from the gradient."""
     xp = data.backend.xp
     n_times, n_types, _ = data.weights.shape
     level = data.backend.take(np.array(prices.reshape(n_times, n_types)))

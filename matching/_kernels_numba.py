@@ -22,7 +22,7 @@ def layout(instance: BayesianMatching, backend: object) -> BayesianMatching:
 
 
 def smoothed_dual(instance: BayesianMatching, prices: FloatArray, eps: float) -> tuple[float, FloatArray, FloatArray]:
-    """D with max(0, g) replaced by eps log(1 + exp(g / eps)): value, gradient in prices, and the x of its optimality."""
+    """D with max(0, g) replaced by eps log(1 + exp(g / eps)): value, gradient, and x from the gradient."""
     edges, p = instance.edges, instance.probabilities.ravel()
     value, gradient, x = _smoothed(
         edges.start, edges.node, edges.weight, p, prices, instance.copies, instance.n_types, eps

@@ -1,8 +1,8 @@
 """Compiled policies: one decision of each, whole simulated runs, and the proved value that their prices come from.
 
 Units carry a mark: FREE takes part in everything, POOL was discarded by the official rule and may still be matched by
-salvage, GONE is matched. Random numbers are counters put through a hash (key, time, number), so that a decision depends on
-nothing but the state: number 0 decides the match, number i + 1 the coin of unit i.
+salvage, GONE is matched. Random numbers are counters put through a hash (key, time, number), so that a decision
+depends on nothing but the state: number 0 decides the match, number i + 1 the coin of unit i.
 """
 
 from __future__ import annotations
@@ -193,9 +193,9 @@ def sampled_steps(
 ) -> float:
     """Times ``first``, ``first + 1``, ... under the pivotal or the independent rule; returns the weight matched.
 
-    A free unit proposes with its rate r and is matched with less where heavier proposals leave no room. Over all types it
-    is ``short`` of its probability of leaving by sum_k p_k (r - matched), which only rows with rates above 1 in sum can
-    cause under the pivotal rule. ``short`` is zero before and after.
+    A free unit proposes with its rate r and is matched with less where heavier proposals leave no room. Over all types
+    it is ``short`` of its probability of leaving by sum_k p_k (r - matched), which only rows with rates above 1 in sum
+    can cause under the pivotal rule. ``short`` is zero before and after.
     """
     value = 0.0
     for step in range(len(kinds)):
@@ -268,7 +268,7 @@ def priced_steps(
     price: FloatArray,
     n_types: int,
 ) -> float:
-    """Times ``first``, ``first + 1``, ...: the free unit of largest weight, or of largest positive weight less price."""
+    """Times ``first``, ``first + 1``, ...: the free unit of largest weight, or of largest weight less price."""
     value = 0.0
     for step in range(len(kinds)):
         unit, worth, best = -1, 0.0, 0.0

@@ -4,10 +4,11 @@ With x_tki the probability that type (t, k) arrives and is matched to node i, an
 
     max sum w x   s.t.   sum_i x_tki <= p_tk,   0 <= x_tki <= p_tk y_i(t).
 
-The second constraint holds for online policies because an arrival is independent of what is still free; the offline optimum
-violates it. Small programs go to HiGHS; large ones are solved through the dual D(lambda) of :mod:`matching._bounds`, whose
-kinks max(0, g) are smoothed to eps log(1 + exp(g / eps)) with eps going down in stages, each minimised by L-BFGS-B. The
-gradient's forward pass yields x, which one more pass makes feasible: a gap from both sides after every stage.
+The second constraint holds for online policies because an arrival is independent of what is still free; the offline
+optimum violates it. Small programs go to HiGHS; large ones are solved through the dual D(lambda) of
+:mod:`matching._bounds`, whose kinks max(0, g) are smoothed to eps log(1 + exp(g / eps)) with eps going down in stages,
+each minimised by L-BFGS-B. The gradient's forward pass yields x, which one more pass makes feasible: a gap from both
+sides after every stage.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ __all__ = [
 # Smoothing widths relative to the mean heaviest weight of an arrival; a coarse schedule leaves gaps of a percent.
 WIDTHS = (0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003)
 ITERATIONS_PER_STAGE = 300
+# The first stages only lead the way.
+COARSE_STAGES, COARSE_ITERATIONS = 3, 80
 # Smaller progress of an iteration ends a stage; the repaired x converges later than the dual value.
 STAGE_PROGRESS = 1e-12
 
@@ -75,13 +78,16 @@ def feasible(instance: BayesianMatching, x: FloatArray, prices: FloatArray) -> L
 
 
 def nothing(instance: BayesianMatching) -> LPSolution:
-    """x = 0 with the prices at which nobody wants a node: the trivial bound of unlimited supply."""
+    """The point x = 0 with the prices at which nobody wants a node: the trivial bound of unlimited supply."""
     return feasible(instance, np.zeros(len(instance.edges)), _heaviest(instance))
 
 
 @dataclass(frozen=True)
 class SparseProgram:
-    """min c z subject to A_ub z <= b_ub, A_eq z = b_eq and bounds, z = (x by edge, y_i(t) where node i has an edge at t)."""
+    """Minimise c z subject to A_ub z <= b_ub, A_eq z = b_eq and bounds.
+
+    z holds x by edge, then y_i(t) at the times where node i has an edge.
+    """
 
     c: FloatArray
     A_ub: scipy.sparse.csr_array
@@ -145,7 +151,8 @@ def solve_exactly(instance: BayesianMatching, time_limit: float) -> LPSolution |
     if n_edges == 0:
         return nothing(instance)
     program = sparse_program(instance)
-    solution: Any = linprog(
+    solve: Any = linprog
+    solution = solve(
         program.c,
         A_ub=program.A_ub,
         b_ub=program.b_ub,
@@ -193,7 +200,12 @@ def solve_smoothed(
         method="L-BFGS-B",
         bounds=Bounds(0.0, _heaviest(instance) / size),
         callback=watch,
-        options={"maxiter": ITERATIONS_PER_STAGE, "maxcor": 10, "ftol": STAGE_PROGRESS, "gtol": 1e-9},
+        options={
+            "maxiter": COARSE_ITERATIONS if eps > size * WIDTHS[COARSE_STAGES] else ITERATIONS_PER_STAGE,
+            "maxcor": 10,
+            "ftol": STAGE_PROGRESS,
+            "gtol": 1e-9,
+        },
     )
     found = np.asarray(solution.x) * size
     _, _, x = kernels.smoothed_dual(layout, found, eps)

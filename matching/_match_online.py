@@ -49,7 +49,8 @@ class Settings:
     Attributes
     ----------
     grid : int or None
-        Cells of the law of min(1, X), a power of two; by default 64 for "rollout", whose decisions pay for it, else 256.
+        Cells of the law of min(1, X), a power of two; by default 64 for "rollout", whose decisions pay for it, else
+        256.
     ascent_iterations : int
         Most iterations of certificate ascent.
     n_runs : int
@@ -88,13 +89,16 @@ def match_online(
 ) -> MatchingResult:
     r"""Plan a policy for online Bayesian bipartite matching, with proved values on both sides.
 
-    .. math:: \mathrm{fun} \;\le\; \mathbb{E}[\text{value of the policy}] \;\le\; \mathrm{OPT}_{\mathrm{on}} \;\le\; \mathrm{bound}
+    .. math:: \mathrm{fun} \;\le\; \mathbb{E}[\text{value of the policy}] \;\le\; \mathrm{OPT}_{\mathrm{on}} \;\le\;
+    \mathrm{bound}
 
-    where :math:`\mathrm{OPT}_{\mathrm{on}}` is the value of the best online policy, which is PSPACE-hard to approximate.
+    where :math:`\mathrm{OPT}_{\mathrm{on}}` is the value of the best online policy, which is PSPACE-hard to
+    approximate.
 
     Parameters
     ----------
     instance : BayesianMatching
+        Nodes, arrival laws and weights.
     scaling : {"auto", "none", "two-step", "cubic", "ascent"}
         How rates follow from the linear program: as they are, with early use damped and late use boosted in one of two
         fixed ways, or raised further from the best of these by ascent on the proved value ("ascent", and "auto" for all
@@ -104,10 +108,10 @@ def match_online(
     method : {"auto", "pivotal", "independent", "rollout", "dual-price", "greedy"}
         ``"pivotal"``: pivotal proposals with top-up discards; a decision costs the edges of one time.
         ``"independent"``: independent proposals, the classical 1 - 1/e rule.
-        ``"rollout"``: truthful posted prices, the differences of the proved value with and without each unit; a decision
-        costs a pass over all remaining edges. ``"dual-price"``: prices of the linear program's dual; ``"greedy"``: the
-        heaviest free unit. The last two have no guarantee: ``fun`` is their exact value where a dynamic program over the
-        sets of units takes well below a second (at most 16 units), and 0 beyond.
+        ``"rollout"``: truthful posted prices, the differences of the proved value with and without each unit; a
+        decision costs a pass over all remaining edges. ``"dual-price"``: prices of the linear program's dual;
+        ``"greedy"``: the heaviest free unit. The last two have no guarantee: ``fun`` is their exact value where a
+        dynamic program over the sets of units takes well below a second (at most 16 units), and 0 beyond.
         ``"auto"``: rollout where a decision takes less than about a millisecond, else pivotal.
     tol : float
         The run ends as OPTIMAL where ``gap <= tol``, and as CONVERGED once the linear program is solved to a relative
@@ -128,7 +132,8 @@ def match_online(
         Where the passes of the smoothed dual run; "auto" is "numba".
     options : mapping, optional
         ``grid`` (64 for "rollout", else 256): cells of the law of a sum of proposals, a power of two.
-        ``ascent_iterations`` (200): at most so many; each 20 are a stage. ``n_runs`` (0): simulated runs for ``estimate`` and ``standard_error``.
+        ``ascent_iterations`` (200): at most so many; each 20 are a stage. ``n_runs`` (0): simulated runs for
+        ``estimate`` and ``standard_error``.
 
     Returns
     -------
@@ -142,31 +147,31 @@ def match_online(
 
     Notes
     -----
-    *Guarantee.* ``bound`` is at least the expected value of every online policy and ``fun`` at most that of the returned
-    one, rounding errors included. ``fun`` is at least C of the rates of the linear program's solution.
-    The linear program goes to HiGHS up to 1500 edges and to a smoothed dual beyond. Units proposed by pivotal sampling, in
-    the order of the arrival's weights, are matched heaviest first; every other unit is discarded with just the probability
-    that makes its chance of being free independent of the history. The proved value replaces the dependent free units by
-    independent ones, a comparison theorem for negative association.
+    *Guarantee.* ``bound`` is at least the expected value of every online policy and ``fun`` at most that of the
+    returned one, rounding errors included. ``fun`` is at least C of the rates of the linear program's solution.
+    The linear program goes to HiGHS up to 1500 edges and to a smoothed dual beyond. Units proposed by pivotal
+    sampling, in the order of the arrival's weights, are matched heaviest first; every other unit is discarded with
+    just the probability that makes its chance of being free independent of the history. The proved value replaces the
+    dependent free units by independent ones, a comparison theorem for negative association.
 
     *Complexity.* A dual pass O(edges), a pass of the proved value O(edges x grid); memory O(edges).
 
     References
     ----------
-    M. Braverman, M. Derakhshan, T. Pollner, A. Saberi, D. Wajc, New philosopher inequalities for online Bayesian matching,
-    via pivotal sampling, SODA 2025.
-    M. Braverman, M. Derakhshan, A. Molina Lovett, Max-weight online stochastic matching: improved approximations against
-    the online benchmark, EC 2022.
+    M. Braverman, M. Derakhshan, T. Pollner, A. Saberi, D. Wajc, New philosopher inequalities for online Bayesian
+    matching, via pivotal sampling, SODA 2025.
+    M. Braverman, M. Derakhshan, A. Molina Lovett, Max-weight online stochastic matching: improved approximations
+    against the online benchmark, EC 2022.
     Q.-M. Shao, A comparison theorem on moment inequalities between negatively associated and independent random
     variables, J. Theoret. Probab. 13, 2000.
 
     Examples
     --------
     >>> import solvers
-    >>> instance = solvers.matching.BayesianMatching([0.5, 0.5, 0.5], [[1.0], [2.0], [4.0]])
+    >>> instance = solvers.matching.BayesianMatching([0.5, 0.5, 0.5], [[1.0], [3.0], [4.0]])
     >>> result = solvers.match_online(instance)
     >>> result.status.name, round(result.fun, 6), round(result.bound, 6)
-    ('OPTIMAL', 2.0, 2.0)
+    ('OPTIMAL', 2.5, 2.5)
     >>> policy = result.policy(rng=0)
     >>> policy.arrive(0, 0), policy.arrive(1, 0)
     (-1, 0)
@@ -194,7 +199,9 @@ def match_online(
     check_integer("options['n_runs']", settings.n_runs, low=0)
     check_problem(instance, scaling, salvage)
     if method == "independent" and scaling == "ascent":
-        raise ValueError("scaling='ascent' raises the proved value of pivotal proposals; method='independent' has another")
+        raise ValueError(
+            "scaling='ascent' raises the proved value of pivotal proposals; method='independent' has another"
+        )
     chosen = choose_backend("matching", backend, entry.backends)
     run = _Run(instance, common, settings, chosen, _resolve(method, instance), scaling, bool(salvage))
     run.solve()
@@ -241,7 +248,12 @@ def _has_exact_value(instance: BayesianMatching) -> bool:
 def _menu_error(instance: BayesianMatching, grid: int) -> float:
     """Error of a value or derivative of the future: relative errors as in ``pivotal_value``, and the drift of y."""
     degree = float(np.max(np.diff(instance.units[0].start), initial=0))
-    return 2.0 * UNIT * instance.scale * (8.0 * degree + grid + 32.0 + degree * instance.n_times * (instance.n_types + 4.0))
+    return (
+        2.0
+        * UNIT
+        * instance.scale
+        * (8.0 * degree + grid + 32.0 + degree * instance.n_times * (instance.n_types + 4.0))
+    )
 
 
 def _resolve(method: str, instance: BayesianMatching) -> str:
@@ -334,7 +346,7 @@ class _Run:
         else:
             monitor.finish(
                 Status.STALLED,
-                f"The linear program has a gap of {self.lp_gap:.1e}; fun and bound hold, a larger tol would say CONVERGED.",
+                f"The linear program has a gap of {self.lp_gap:.1e}; fun and bound hold all the same.",
             )
         if self.settings.n_runs:
             self._simulate()
@@ -407,17 +419,19 @@ class _Run:
             fields["message"] += " No value is proved for this method at this size; see estimate (options n_runs)."
         bound = fields["bound"]
         solution = self.best
-        return MatchingResult(
-            **fields | {"x": instance.matrix(solution.x), "certificate": certificate},
-            lp_value=float(solution.value),
-            lp_gap=max(0.0, bound - solution.value) / bound if bound > 0 else 0.0,
-            rates=_rate_matrix(instance, plan.rates) if self.has_rates else None,
-            scaling=plan.scaling,
-            salvage=self.salvage,
-            estimate=self.estimate,
-            standard_error=self.standard_error,
-            instance=instance,
-        )
+        own = {
+            "x": instance.matrix(solution.x),
+            "certificate": certificate,
+            "lp_value": float(solution.value),
+            "lp_gap": max(0.0, bound - solution.value) / bound if bound > 0 else 0.0,
+            "rates": _rate_matrix(instance, plan.rates) if self.has_rates else None,
+            "scaling": plan.scaling,
+            "salvage": self.salvage,
+            "estimate": self.estimate,
+            "standard_error": self.standard_error,
+            "instance": instance,
+        }
+        return MatchingResult(**(fields | own))
 
 
 def _rate_matrix(instance: BayesianMatching, rates: FloatArray) -> Any:

@@ -153,7 +153,9 @@ def _forward(result: MatchingResult) -> tuple[float, FloatArray]:
             always = [i for i in range(m) if coin[i] >= 1.0]
             for pattern in itertools.product((False, True), repeat=len(unsure)):
                 fallen = [*always, *itertools.compress(unsure, pattern)]
-                odds = chance * float(np.prod([coin[i] if d else 1 - coin[i] for i, d in zip(unsure, pattern, strict=True)]))
+                odds = chance * float(
+                    np.prod([coin[i] if d else 1 - coin[i] for i, d in zip(unsure, pattern, strict=True)])
+                )
                 menu = _menu(tables, t, state, fallen) if result.method == "rollout" else None
                 for k, q in arrivals:
                     if q <= 0 or odds <= 0:
@@ -209,7 +211,9 @@ def _rules(
     return match, coin
 
 
-def _menu(tables: PolicyTables, t: int, state: tuple[int, ...], fallen: list[int]) -> tuple[float, FloatArray, bool, FloatArray]:
+def _menu(
+    tables: PolicyTables, t: int, state: tuple[int, ...], fallen: list[int]
+) -> tuple[float, FloatArray, bool, FloatArray]:
     marks = np.array(state, dtype=np.int64)
     kept = (marks == FREE).astype(np.float64)
     kept[fallen] = 0.0

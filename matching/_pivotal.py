@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from solvers._core.arrays import FloatArray, IntArray, as_float_array, to_host
+from solvers._core.arrays import FloatArray, as_float_array, to_host
 from solvers._core.errors import InvalidProblemError
 from solvers._core.jit import njit
 from solvers._core.options import check_choice
@@ -15,22 +15,23 @@ from solvers._core.random import RNG, generator
 
 __all__ = ["local_pivotal_sample", "pivotal_sample"]
 
+# Random numbers are drawn for so many fights at once, so that they stay in the cache.
+CHUNK = 16_384
 
-def pivotal_sample(
-    p: Any, *, order: Literal["given", "random"] = "given", rng: RNG = None
-) -> npt.NDArray[np.bool_]:
+
+def pivotal_sample(p: Any, *, order: Literal["given", "random"] = "given", rng: RNG = None) -> npt.NDArray[np.bool_]:
     r"""Draw a random subset with given inclusion probabilities by (ordered) pivotal sampling.
 
-    Two undecided units a, b fight: if :math:`p_a + p_b \le 1`, one gets 0 and the other the sum; otherwise one gets 1 and
-    the other the rest, with odds that keep both expectations. The survivor meets the next unit of the order.
+    Two undecided units a, b fight: if :math:`p_a + p_b \le 1`, one gets 0 and the other the sum; otherwise one gets 1
+    and the other the rest, with odds that keep both expectations. The survivor meets the next unit of the order.
 
     Parameters
     ----------
     p : (n,) array_like
         Inclusion probabilities in [0, 1].
     order : {"given", "random"}
-        Order of the fights. With "given" the count of every prefix is its expectation rounded down or up, but many pairs
-        are never drawn together; "random" avoids that and keeps the total.
+        Order of the fights. With "given" the count of every prefix is its expectation rounded down or up, but many
+        pairs are never drawn together; "random" avoids that and keeps the total.
     rng : int, Generator, SeedSequence or None
 
     Returns
@@ -56,8 +57,19 @@ def pivotal_sample(
     probabilities = _inclusion(p)
     check_choice("order", order, ("given", "random"))
     rng = generator(rng)
-    sequence = rng.permutation(len(probabilities)) if order == "random" else np.arange(len(probabilities))
-    return _ordered(probabilities, sequence, rng.random(len(probabilities)))
+    sequence = rng.permutation(len(probabilities)) if order == "random" else None
+    p = probabilities if sequence is None else probabilities[sequence]
+    drawn = np.zeros(len(p), dtype=np.bool_)
+    survivor, value = 0, float(p[0])
+    for first in range(1, len(p), CHUNK):
+        draws = rng.random(min(CHUNK, len(p) - first))
+        survivor, value = _fight_on(p, drawn, first, survivor, value, draws)
+    drawn[survivor] = rng.random() < value
+    if sequence is None:
+        return drawn
+    taken = np.empty_like(drawn)
+    taken[sequence] = drawn
+    return taken
 
 
 def local_pivotal_sample(p: Any, positions: Any, *, rng: RNG = None) -> npt.NDArray[np.bool_]:
@@ -122,22 +134,26 @@ def fight(a: float, b: float, draw: float) -> tuple[float, float]:
 
 
 @njit()
-def _ordered(p: FloatArray, sequence: IntArray, draws: FloatArray) -> npt.NDArray[np.bool_]:
-    n = len(p)
-    taken = np.zeros(n, dtype=np.bool_)
-    survivor, value = sequence[0], p[sequence[0]]
-    for step in range(1, n):
-        unit = sequence[step]
-        a, b = fight(value, p[unit], draws[step])
-        # Whoever is decided stays so; if both are, the newcomer carries its 0 or 1 on, which no later fight changes.
-        if a > 0.0 and a < 1.0:
-            taken[unit] = b == 1.0
-            value = a
-        else:
-            taken[survivor] = a == 1.0
-            survivor, value = unit, b
-    taken[survivor] = draws[0] < value
-    return taken
+def _fight_on(
+    p: FloatArray, taken: npt.NDArray[np.bool_], first: int, survivor: int, value: float, draws: FloatArray
+) -> tuple[int, float]:
+    """Units ``first``, ``first + 1``, ... meet the survivor; returns who is then undecided, and with what value.
+
+    These are the fights of :func:`fight` without branches: which way they go is random, branches would be mispredicted.
+    """
+    for step in range(len(draws)):
+        unit = first + step
+        b = p[unit]
+        total = value + b
+        small = total <= 1.0
+        limit = total if small else 2.0 - total
+        threshold = b if small else 1.0 - b
+        # The survivor is decided (0 if the total is small, else 1) and the newcomer goes on, or the other way round.
+        switch = (draws[step] * limit < threshold) | (threshold >= limit)
+        taken[survivor if switch else unit] = not small
+        survivor = unit if switch else survivor
+        value = total if small else total - 1.0
+    return survivor, value
 
 
 @njit()

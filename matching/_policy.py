@@ -11,7 +11,7 @@ import numpy as np
 
 from matching._kernels_policy import FREE, GONE, METHOD_CODES, advance, kept_by_coins, menu_values
 from matching._result import MatchingResult, PolicyTables
-from solvers._core.arrays import FloatArray
+from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_integer
 from solvers._core.random import RNG, generator
@@ -82,7 +82,9 @@ class Policy:
         with self._lock:
             self._check_time(t)
             if t != self._next:
-                raise ValueError(f"t must be the next time, {self._next}; got {t!r} (announce the times before with skip)")
+                raise ValueError(
+                    f"t must be the next time, {self._next}; got {t!r} (announce the times before with skip)"
+                )
             by_unit = self._rollout_prices(t) if self._tables.method == "rollout" else self._dual_prices(t)
             by_unit[self._marks != FREE] = np.inf
         prices = np.full(self._instance.n_nodes, np.inf)
@@ -90,7 +92,7 @@ class Policy:
         return prices
 
     @property
-    def free(self) -> FloatArray:
+    def free(self) -> IntArray:
         """How many units of each node are unmatched, (n,) int64; discarded units count, as salvage may take them."""
         left = np.zeros(self._instance.n_nodes, dtype=np.int64)
         with self._lock:
@@ -113,7 +115,7 @@ class Policy:
                 "marks": "".join(map(str, self._marks.tolist())),
             }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Any) -> None:
         """Go on from a state of this or another policy of the same plan."""
         if not isinstance(state, Mapping) or state.get("version") != STATE_VERSION:
             raise ValueError(f"state must come from Policy.state(), version {STATE_VERSION}; got {state!r}")

@@ -2,9 +2,10 @@ r"""From a solution of the linear program to the rates of a policy, and from the
 
 A rate r_tki in [0, 1] is the probability with which a free unit i proposes to type (t, k). The rates of the program are
 r = x / (p y). Replacing the mass x_i(t) that node i uses at t by F(z + x_i(t)) - F(z), with z the mass used before and
-F(z) = int_0^z f, f increasing, F(1) = 1, damps early edges and boosts late ones: on instances where cheap early matches use
-up the nodes that a sure late arrival needs this lifts the worst case from 1 - 1/e. Since every r is the rates of some policy
-whose value is at least C(r), one may as well maximise C: no step below can lose the guarantee of its start.
+F(z) = int_0^z f, f increasing, F(1) = 1, damps early edges and boosts late ones: on instances where cheap early
+matches use up the nodes that a sure late arrival needs this lifts the worst case from 1 - 1/e. Since every r is the
+rates of some policy whose value is at least C(r), one may as well maximise C: no step below can lose the guarantee of
+its start.
 """
 
 from __future__ import annotations

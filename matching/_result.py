@@ -134,9 +134,7 @@ class PolicyTables:
         if self.method != "dual-price":
             return np.zeros(len(edges))
         p, prices = instance.probabilities.ravel(), np.ascontiguousarray(self.certificate.prices).ravel()
-        return stopping_values(
-            edges.start, edges.node, edges.weight, p, prices, instance.n_types, instance.n_nodes
-        )[1]
+        return stopping_values(edges.start, edges.node, edges.weight, p, prices, instance.n_types, instance.n_nodes)[1]
 
 
 MatchingResult.__module__ = "matching"

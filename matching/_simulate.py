@@ -25,7 +25,7 @@ CHUNK_TIMES = 2_000_000
 
 def simulate(
     instance: BayesianMatching,
-    policies: Mapping[str, MatchingResult],
+    policies: Any,
     n_runs: int,
     rng: RNG = None,
     *,
@@ -36,6 +36,7 @@ def simulate(
     Parameters
     ----------
     instance : BayesianMatching
+        The problem all policies were planned for.
     policies : mapping of str to MatchingResult
         Results of :func:`match_online` on this instance.
     n_runs : int
@@ -59,7 +60,8 @@ def simulate(
     --------
     >>> import solvers
     >>> instance = solvers.matching.BayesianMatching([0.5, 0.5], [[1.0], [1.0]])
-    >>> table = solvers.matching.simulate(instance, {"greedy": solvers.match_online(instance, method="greedy")}, 4000, rng=1)
+    >>> plans = {"greedy": solvers.match_online(instance, method="greedy")}
+    >>> table = solvers.matching.simulate(instance, plans, 4000, rng=1)
     >>> abs(float(table["mean"][0]) - 0.75) < 0.03
     True
     """
@@ -77,7 +79,12 @@ def simulate(
     seeds = generator_.spawn(2)
     totals = sampled_totals(tables, n_runs, seeds[0])
     rows = [
-        (name, *_summary(total), float(total.mean()) / result.bound if result.bound > 0 else 1.0, *_summary(total - totals[0]))
+        (
+            name,
+            *_summary(total),
+            float(total.mean()) / result.bound if result.bound > 0 else 1.0,
+            *_summary(total - totals[0]),
+        )
         for (name, result), total in zip(policies.items(), totals, strict=True)
     ]
     if offline_runs:
@@ -86,7 +93,9 @@ def simulate(
         best = np.array([_hindsight(instance, run) for run in arrivals])
         bound = min(result.bound for result in policies.values())
         gap = best - totals[0][:offline_runs]
-        rows.append(("offline optimum", *_summary(best), float(best.mean()) / bound if bound > 0 else 1.0, *_summary(gap)))
+        rows.append(
+            ("offline optimum", *_summary(best), float(best.mean()) / bound if bound > 0 else 1.0, *_summary(gap))
+        )
     width = max(len(row[0]) for row in rows)
     kinds = ["mean", "standard_error", "ratio", "difference", "difference_error"]
     return np.array(rows, dtype=[("name", f"U{width}"), *((kind, np.float64) for kind in kinds)])

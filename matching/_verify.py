@@ -1,4 +1,4 @@
-"""The independent check of matching results: feasibility of x, the policy's proved value and the bound, from the data."""
+"""The independent check of matching results: x, the policy's proved value and the bound, from the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ def verify_match_online(
     """Check a result of ``match_online``."""
     check_problem(instance, scaling, salvage)
     certificate = result.certificate
-    wrong = _wrong_claim(result, instance, scaling, salvage) or _malformed(result, instance) or _infeasible(result, instance)
+    wrong = (
+        _wrong_claim(result, instance, scaling, salvage)
+        or _malformed(result, instance)
+        or _infeasible(result, instance)
+    )
     if wrong:
         return Verification(False, math.nan, math.inf, math.inf, f"infeasible: {wrong}")
     above = dual_bound(instance, certificate.prices)
@@ -48,14 +52,18 @@ def _wrong_claim(result: MatchingResult, instance: BayesianMatching, scaling: st
     if result.salvage is not salvage:
         return f"salvage is {result.salvage!r} in the result and {salvage!r} in the call"
     rated = result.method in ("pivotal", "independent", "rollout")
-    if rated and scaling != "auto" and result.scaling not in (scaling, *(("none", "two-step", "cubic") * (scaling == "ascent"))):
+    if (
+        rated
+        and scaling != "auto"
+        and result.scaling not in (scaling, *(("none", "two-step", "cubic") * (scaling == "ascent")))
+    ):
         return f"scaling is {result.scaling!r} in the result and {scaling!r} in the call"
     return ""
 
 
 def _malformed(result: MatchingResult, instance: BayesianMatching) -> str:
-    certificate = result.certificate
-    if not isinstance(certificate, MatchingCertificate):
+    certificate: Any = result.certificate
+    if type(certificate) is not MatchingCertificate:
         return "the certificate is missing"
     prices, rates = np.asarray(certificate.prices), np.asarray(certificate.rates)
     if prices.shape != instance.probabilities.shape or not np.isfinite(prices).all() or (prices < 0).any():
@@ -63,7 +71,7 @@ def _malformed(result: MatchingResult, instance: BayesianMatching) -> str:
     rated = result.method in ("pivotal", "independent", "rollout")
     if rates.shape != ((len(instance.units[0]),) if rated else (0,)) or not ((rates >= 0) & (rates <= 1)).all():
         return "the certificate's rates must lie in [0, 1], one per edge of a unit"
-    grid = certificate.grid
+    grid: Any = certificate.grid
     if not isinstance(grid, int) or grid < 2 or grid & (grid - 1):
         return f"the certificate's grid must be a power of two; got {grid!r}"
     if not rated:
@@ -71,16 +79,18 @@ def _malformed(result: MatchingResult, instance: BayesianMatching) -> str:
     edges, _ = instance.units
     shape = (instance.probabilities.size, instance.n_units)
     mine = scipy.sparse.csr_array((rates, edges.node, edges.start), shape=shape)
-    if result.rates is None or result.rates.shape != shape or abs(mine - result.rates).sum() != 0:
+    given: Any = result.rates
+    if given is None or given.shape != shape or abs(mine - given).sum() != 0:
         return "rates and the certificate's rates differ"
     return ""
 
 
 def _infeasible(result: MatchingResult, instance: BayesianMatching) -> str:
     """What is wrong with x as a solution of the linear program."""
-    x = result.x
+    x: Any = result.x
     shape = (instance.probabilities.size, instance.n_nodes)
-    if not scipy.sparse.issparse(x) or x.shape != shape or not np.isfinite(x.data).all():
+    sparse: bool = scipy.sparse.issparse(x)
+    if not sparse or x.shape != shape or not np.isfinite(x.data).all():
         return f"x must be a finite sparse matrix of shape {shape}"
     if x.nnz and x.data.min() < -FEASIBILITY:
         return "x must be non-negative"
@@ -88,11 +98,11 @@ def _infeasible(result: MatchingResult, instance: BayesianMatching) -> str:
     allowed.data = np.ones_like(allowed.data)
     if abs(x - x * allowed).sum() > 0:
         return "x uses a forbidden pair"
-    dense_rows: FloatArray = np.asarray(x.sum(axis=1)).ravel()
+    rows = np.asarray(x.sum(axis=1)).ravel()
     p = instance.probabilities.ravel()
-    if (dense_rows > p + FEASIBILITY).any():
+    if (rows > p + FEASIBILITY).any():
         return "x matches a type more often than it arrives"
-    left = instance.copies.copy()
+    left: FloatArray = instance.copies.copy()
     for t in range(instance.n_times):
         block = x[t * instance.n_types : (t + 1) * instance.n_types].tocoo()
         if (block.data > p[t * instance.n_types + block.row] * left[block.col] + FEASIBILITY).any():

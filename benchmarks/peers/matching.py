@@ -1,9 +1,10 @@
-"""Certified online matching: the linear program against HiGHS, and the quality and speed asked of certificates and policies.
+"""Certified online matching: the linear program against HiGHS, and the quality and speed asked of certificates and
+policies.
 
-For the linear program the judge takes an x and prices from any solver, repairs x to feasibility, evaluates the rigorous upper
-bound at the prices, and reports their relative gap. For certificates it takes what ``solvers.verify`` re-establishes, for
-policies on small instances exact values by dynamic programming, for the rest paired simulation. No maintained Python package
-for online matching is known to compare the policies with.
+For the linear program the judge takes an x and prices from any solver, repairs x to feasibility, evaluates the
+rigorous upper bound at the prices, and reports their relative gap. For certificates it takes what ``solvers.verify``
+re-establishes, for policies on small instances exact values by dynamic programming, for the rest paired simulation. No
+maintained Python package for online matching is known to compare the policies with.
 
     OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/peers/matching.py [--quick]
 """
@@ -43,7 +44,9 @@ def random_instance(n: int, n_times: int, n_types: int, degree: int, seed: int, 
     rows = n_times * n_types
     nodes = np.concatenate([rng.choice(n, min(degree, n), replace=False) for _ in range(rows)])
     by_node = rng.lognormal(size=n)
-    weights = {"edge": rng.lognormal(size=len(nodes)), "vertex": by_node[nodes], "unweighted": np.ones(len(nodes))}[kind]
+    weights = {"edge": rng.lognormal(size=len(nodes)), "vertex": by_node[nodes], "unweighted": np.ones(len(nodes))}[
+        kind
+    ]
     start = np.arange(rows + 1) * min(degree, n)
     return BayesianMatching(p, scipy.sparse.csr_array((weights, nodes, start), shape=(rows, n)))
 
@@ -64,7 +67,7 @@ def small_instances(count: int, seed: int) -> list[BayesianMatching]:
 
 
 def early_and_late(n: int, eps: float) -> BayesianMatching:
-    """The family H(n, eps): n private arrivals of probability 1 - 1/n worth eps, then a sure one worth 1 to every node."""
+    """H(n, eps): n private arrivals of probability 1 - 1/n worth eps, then a sure one worth 1 to every node."""
     w = np.zeros((n + 1, n))
     w[np.arange(n), np.arange(n)] = eps
     w[n] = 1.0
@@ -156,13 +159,18 @@ def rollout_quality(instances: list[BayesianMatching], results: list[Any]) -> Ju
 
 
 def against_rules(n_runs: int) -> Any:
-    """Shortfall of the rollout behind the better of dual prices and greedy, in standard errors of the paired difference."""
+    """How far the rollout is behind dual prices and greedy, in standard errors of the paired difference."""
 
     def judge(instance: BayesianMatching, result: Any) -> Judgement:
         rivals = {name: match_online(instance, method=name) for name in ("dual-price", "greedy")}
         rows = simulate(instance, {"rollout": result, **rivals}, n_runs, rng=1)[1:]
-        behind = [float(row["difference"] / row["difference_error"]) if row["difference_error"] > 0 else 0.0 for row in rows]
-        lead = ", ".join(f"{-row['difference']:+.3g} ({-b:+.1f} s.e.) over {row['name']}" for row, b in zip(rows, behind, strict=True))
+        behind = [
+            float(row["difference"] / row["difference_error"]) if row["difference_error"] > 0 else 0.0 for row in rows
+        ]
+        lead = ", ".join(
+            f"{-row['difference']:+.3g} ({-b:+.1f} s.e.) over {row['name']}"
+            for row, b in zip(rows, behind, strict=True)
+        )
         return Judgement(max(behind), lead)
 
     return judge
@@ -171,9 +179,11 @@ def against_rules(n_runs: int) -> Any:
 def steps(instance: BayesianMatching, n_runs: int) -> Any:
     """Simulation of a planned pivotal policy."""
     planned = match_online(instance, method="pivotal", scaling="none")
-    return Solver(
-        "simulate", lambda data: simulate(data, {"pivotal": planned}, n_runs, rng=1), prepare=lambda: simulate(instance, {"pivotal": planned}, 1)
-    )  # fmt: skip
+
+    def run(data: BayesianMatching) -> Any:
+        return simulate(data, {"pivotal": planned}, n_runs, rng=1)
+
+    return Solver("simulate", run, prepare=lambda: simulate(instance, {"pivotal": planned}, 1))
 
 
 def nothing_to_judge(data: Any, answer: Any) -> Judgement:
@@ -310,7 +320,9 @@ WORKLOADS = (
         "pivotal sampling, 1e7 units",
         lambda seed: np.random.default_rng(seed).random(10_000_000),
         Solver("pivotal_sample", lambda p: pivotal_sample(p, rng=1), prepare=warm),
-        lambda p, taken: Judgement(0.0, f"count off by {abs(taken.sum() - math.fsum(p)):.2f}", abs(taken.sum() - p.sum()) < 1.5),
+        lambda p, taken: Judgement(
+            0.0, f"count off by {abs(taken.sum() - math.fsum(p)):.2f}", abs(taken.sum() - p.sum()) < 1.5
+        ),
         targets=(Seconds(0.2),),
         quick=True,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -35,11 +36,11 @@ def with_rates(instance, rates, method, grid, salvage=True):
     return result
 
 
-@pytest.mark.parametrize("scale", ["plain", "plain", "wild", "large", "small"])
+@pytest.mark.parametrize("scale", ["plain", "wild", "large", "small"])
 def test_proved_value_then_policy_then_optimum_then_bound(scale, request):
     seed = sum(map(ord, request.node.name))
     rng = np.random.default_rng(seed)
-    for trial in range(260):
+    for trial in range(325):
         instance = tiny(rng, scale=scale)
         optimum = optimal_online_value(instance)
         method, salvage = METHODS[trial % 5], bool(trial % 2)
@@ -143,7 +144,9 @@ def test_free_probabilities_are_the_marginals_and_cylinders_are_negatively_depen
                 assert none_free <= np.prod(1 - y[members]) + 1e-12
             if t < instance.n_times:
                 now = rows // instance.n_types == t
-                leaving = np.bincount(edges.node[now], instance.probabilities.ravel()[rows[now]] * rates[now], instance.n_units)
+                leaving = np.bincount(
+                    edges.node[now], instance.probabilities.ravel()[rows[now]] * rates[now], instance.n_units
+                )
                 y = y * (1 - leaving)
 
 
@@ -153,7 +156,7 @@ def test_a_finer_grid_proves_no_less():
         instance = tiny(rng)
         rates = rng.random(len(instance.units[0]))
         values = [pivotal_value(instance, rates, grid).value for grid in (2, 8, 64, 512)]
-        assert all(b >= a * (1 - 1e-13) for a, b in zip(values, values[1:], strict=False))
+        assert all(b >= a * (1 - 1e-13) for a, b in itertools.pairwise(values))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,9 @@ def test_early_and_late_instance_exactly():
     assert optimal_online_value(instance) == pytest.approx(1.0170370370, abs=1e-9)
     result = match_online(instance, method="pivotal", scaling="none", salvage=False)
     assert exact_policy_value(instance, result) == pytest.approx(0.7237037037, abs=1e-9)
-    assert exact_policy_value(instance, match_online(instance, method="greedy")) == pytest.approx(0.7237037037, abs=1e-9)
+    assert exact_policy_value(instance, match_online(instance, method="greedy")) == pytest.approx(
+        0.7237037037, abs=1e-9
+    )
 
 
 def test_the_offline_optimum_can_exceed_the_bound():

@@ -109,7 +109,12 @@ def test_array_backend_gives_the_same_certificate():
 def test_runs_stop_when_told_and_still_prove():
     instance = medium(np.random.default_rng(57), 60, 120, 4, 10)
     full = match_online(instance, method="pivotal")
-    for keywords in ({"max_iter": 1}, {"max_iter": 2}, {"time_limit": 1e-9}, {"callback": lambda intermediate_result: True}):
+    for keywords in (
+        {"max_iter": 1},
+        {"max_iter": 2},
+        {"time_limit": 1e-9},
+        {"callback": lambda intermediate_result: True},
+    ):
         result = match_online(instance, method="pivotal", tol=1e-12, **keywords)
         assert not result.success
         assert 0 <= result.fun <= full.bound

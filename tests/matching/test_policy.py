@@ -129,7 +129,14 @@ def test_damaged_and_foreign_states_are_refused(instance):
         other.restore(state)
     with pytest.raises(ValueError, match="another plan"):
         match_online(instance, method="pivotal", scaling="none").policy().restore(state)
-    for change in ({"marks": "9" * 8}, {"marks": "2"}, {"key": "xyz"}, {"next_time": 99}, {"version": 0}, {"marks": None}):
+    for change in (
+        {"marks": "9" * 8},
+        {"marks": "2"},
+        {"key": "xyz"},
+        {"next_time": 99},
+        {"version": 0},
+        {"marks": None},
+    ):
         with pytest.raises(ValueError, match="state"):
             policy.restore(state | change)
     with pytest.raises(ValueError, match="state"):

@@ -40,7 +40,9 @@ def tiny(rng: np.random.Generator, *, most_units: int = 4, scale: str = "plain")
     return BayesianMatching(p, w, capacities)
 
 
-def medium(rng: np.random.Generator, n: int, n_times: int, n_types: int, degree: int, kind: str = "edge") -> BayesianMatching:
+def medium(
+    rng: np.random.Generator, n: int, n_times: int, n_types: int, degree: int, kind: str = "edge"
+) -> BayesianMatching:
     """Each type sees ``degree`` random nodes."""
     p = rng.random((n_times, n_types))
     if n_types > 1:
@@ -49,7 +51,9 @@ def medium(rng: np.random.Generator, n: int, n_times: int, n_types: int, degree:
     w = np.zeros((n_times * n_types, n))
     for row in w:
         nodes = rng.choice(n, min(degree, n), replace=False)
-        row[nodes] = {"edge": rng.lognormal(size=len(nodes)), "vertex": base[nodes], "unweighted": np.ones(len(nodes))}[kind]
+        row[nodes] = {"edge": rng.lognormal(size=len(nodes)), "vertex": base[nodes], "unweighted": np.ones(len(nodes))}[
+            kind
+        ]
     return BayesianMatching(p, w.reshape(n_times, n_types, n))
 
 
@@ -65,7 +69,10 @@ def early_and_late(n: int, eps: float) -> BayesianMatching:
 def exact_dual(instance, prices):
     """D(lambda) in rational arithmetic."""
     w = instance.weights.toarray().reshape(instance.n_times, instance.n_types, -1)
-    total = sum(Fraction(float(p)) * Fraction(float(q)) for p, q in zip(instance.probabilities.ravel(), prices.ravel(), strict=True))
+    total = sum(
+        Fraction(float(p)) * Fraction(float(q))
+        for p, q in zip(instance.probabilities.ravel(), prices.ravel(), strict=True)
+    )
     for i in range(instance.n_nodes):
         v = Fraction(0)
         for t in range(instance.n_times - 1, -1, -1):
