@@ -75,7 +75,7 @@ class Policy:
 
         A buyer who takes the node of largest value less price, where that is positive, does what ``arrive`` would
         decide ("rollout", "dual-price"); prices do not depend on the buyer's report, so honesty is optimal. With
-        method "rollout" they are the proved value of the future without the node's unit less that with it.
+        method "rollout" they are the proved value of the future with the node's unit less that without it.
         """
         if self._tables.method not in ("rollout", "dual-price"):
             raise InvalidProblemError(f"method={self._tables.method!r} has no prices; use 'rollout' or 'dual-price'")
