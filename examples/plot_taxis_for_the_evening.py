@@ -29,9 +29,7 @@ plans = {
 }
 pivotal = plans["pivotal"]
 print(instance)
-print(
-    f"proved: this policy expects at least {pivotal.fun:.2f} dollars, and no online policy more than {pivotal.bound:.2f}"
-)
+print(f"this policy expects at least {pivotal.fun:.2f} dollars, no online policy more than {pivotal.bound:.2f}")
 print(solvers.verify(pivotal, instance).message)
 
 # %%
