@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ def simulate(
     rng: RNG = None,
     *,
     offline_runs: int = 0,
+    n_jobs: int = 1,
 ) -> npt.NDArray[Any]:
     """Run policies on the same simulated arrivals.
 
@@ -45,6 +49,8 @@ def simulate(
     offline_runs : int
         On so many of the runs (at most ``n_runs``) the best matching in hindsight is found too, reported as a last row
         named "offline optimum". Slow: an assignment problem each.
+    n_jobs : int
+        Threads, which share the runs; the compiled policies release the interpreter lock. Answers do not depend on it.
 
     Returns
     -------
@@ -77,7 +83,7 @@ def simulate(
     tables = [PolicyTables.of(result) for result in policies.values()]
     generator_ = generator(rng)
     seeds = generator_.spawn(2)
-    totals = sampled_totals(tables, n_runs, seeds[0])
+    totals = sampled_totals(tables, n_runs, seeds[0], check_integer("n_jobs", n_jobs, low=1))
     rows = [
         (
             name,
@@ -101,7 +107,9 @@ def simulate(
     return np.array(rows, dtype=[("name", f"U{width}"), *((kind, np.float64) for kind in kinds)])
 
 
-def sampled_totals(tables: Sequence[PolicyTables], n_runs: int, rng: np.random.Generator) -> list[FloatArray]:
+def sampled_totals(
+    tables: Sequence[PolicyTables], n_runs: int, rng: np.random.Generator, n_jobs: int = 1
+) -> list[FloatArray]:
     """Total weight of each run for each policy, all on the same arrivals."""
     instance = tables[0].instance
     coins = _twin(rng).spawn(1)[0]
@@ -109,9 +117,26 @@ def sampled_totals(tables: Sequence[PolicyTables], n_runs: int, rng: np.random.G
     for arrivals in _chunks(instance, n_runs, rng):
         keys = coins.integers(0, 2**64, size=len(arrivals), dtype=np.uint64)
         for table, parts in zip(tables, totals, strict=True):
-            code = METHOD_CODES[table.method]
-            parts.append(run_policy(code, table.salvage, keys, arrivals, instance.n_units, *table.arrays))
+            parts.extend(_run_shared(table, keys, arrivals, n_jobs))
     return [np.concatenate(parts) for parts in totals]
+
+
+def _run_shared(table: PolicyTables, keys: npt.NDArray[np.uint64], arrivals: IntArray, n_jobs: int) -> list[FloatArray]:
+    """Totals of consecutive runs, a part per thread; a run depends on nothing but its key and arrivals."""
+
+    def run(part: slice) -> FloatArray:
+        code, n_units = METHOD_CODES[table.method], table.instance.n_units
+        totals = run_policy(code, table.salvage, keys[part], arrivals[part], n_units, *table.arrays)
+        return np.asarray(totals)
+
+    if n_jobs == 1:
+        return [run(slice(None))]
+    ends = np.linspace(0, len(keys), n_jobs + 1).astype(int)
+    parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
+    # The tables are made once, before the threads would each make them.
+    _ = table.arrays
+    with ThreadPoolExecutor(n_jobs) as pool:
+        return list(pool.map(run, parts))
 
 
 def draw_arrivals(instance: BayesianMatching, n_runs: int, rng: np.random.Generator) -> IntArray:
@@ -132,8 +157,6 @@ def _chunks(instance: BayesianMatching, n_runs: int, rng: np.random.Generator) -
 
 def _twin(rng: np.random.Generator) -> np.random.Generator:
     """A generator in the same state, independent of the original from here on."""
-    import copy
-
     return copy.deepcopy(rng)
 
 

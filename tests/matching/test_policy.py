@@ -214,6 +214,13 @@ def test_simulation_is_paired_and_includes_hindsight(instance):
     assert abs(hindsight["mean"] - expected_offline_optimum(small)) <= 5 * hindsight["standard_error"]
 
 
+def test_threads_do_not_change_a_simulation(instance):
+    results = {method: match_online(instance, method=method) for method in METHODS}
+    one, three = (simulate(instance, results, 100, rng=4, n_jobs=jobs) for jobs in (1, 3))
+    assert np.array_equal(one, three)
+    assert np.array_equal(one, simulate(instance, results, 100, rng=4, n_jobs=200))
+
+
 def test_simulation_refuses_what_does_not_fit(instance):
     result = match_online(instance, method="greedy")
     with pytest.raises(InvalidProblemError, match="another instance"):
@@ -224,6 +231,8 @@ def test_simulation_refuses_what_does_not_fit(instance):
         simulate(instance, {"greedy": 3}, 10)
     with pytest.raises(ValueError, match="n_runs"):
         simulate(instance, {"greedy": result}, 0)
+    with pytest.raises(ValueError, match="n_jobs"):
+        simulate(instance, {"greedy": result}, 1, n_jobs=0)
 
 
 def test_estimates_are_simulated_on_request(instance):
