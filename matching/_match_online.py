@@ -2,73 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from matching import _lp, _rates
-from matching._bounds import Enclosure, dual_bound, independent_value, pivotal_value
 from matching._instance import BayesianMatching
-from matching._oracles import MOST_UNITS_PRICES, price_policy_value
-from matching._result import MatchingCertificate, MatchingResult, PolicyTables
+from matching._proved import check_problem
+from matching._result import MatchingResult
+from matching._run import COARSE_GRID, Run, Settings
 from solvers._catalogue import entry_named
-from solvers._core.arrays import FloatArray
-from solvers._core.backend import Backend, choose_backend
-from solvers._core.linalg import UNIT
-from solvers._core.monitor import Monitor
-from solvers._core.options import Common, check_choice, check_common, check_integer
+from solvers._core.backend import choose_backend
+from solvers._core.options import check_common, check_integer
 from solvers._core.random import RNG
-from solvers._core.result import Status
 
-__all__ = ["match_online", "proved_policy_value"]
+__all__ = ["match_online"]
 
-SCALINGS = ("auto", "none", "two-step", "cubic", "ascent")
-# Edges up to which HiGHS' simplex is quicker than the smoothed dual, and exact.
-EXACT_EDGES = 1500
-# auto takes the rollout while a decision, one adjoint pass over the edges, costs well below a millisecond.
+# auto takes the rollout while a decision, one or two adjoint passes over edges and cells, takes about a millisecond.
 ROLLOUT_CELLS = 400_000
-# Seconds per edge and cell of one pass for C and its gradient, per edge of a linear-program stage and of HiGHS.
-SECONDS_PER_CELL = 4e-9
-SECONDS_PER_EXACT_EDGE = 1e-4
-DEFAULT_ITERATIONS = 1000
-# Sets of units times edges up to which greedy and dual prices are valued exactly.
-EXACT_VALUE_STEPS = 20_000_000
-# Cells of the law in ascent and in rollouts, and in the certificate of the other policies.
-COARSE_GRID, FINE_GRID = 64, 256
-# Iterations of ascent per stage, the checkpoints of the run.
-STAGE = 20
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Options of ``match_online``.
-
-    Attributes
-    ----------
-    grid : int or None
-        Cells of the law of min(1, X), a power of two; by default 64 for "rollout", whose decisions pay for it, else
-        256.
-    ascent_iterations : int
-        Most iterations of certificate ascent.
-    n_runs : int
-        Simulated runs for ``estimate``; none by default.
-    """
-
-    grid: int | None = None
-    ascent_iterations: int = 200
-    n_runs: int = 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The incumbent: a solution of the linear program and the rates of a policy."""
-
-    solution: _lp.LPSolution
-    rates: FloatArray
-    scaling: str
 
 
 def match_online(
@@ -203,7 +152,7 @@ def match_online(
             "scaling='ascent' raises the proved value of pivotal proposals; method='independent' has another"
         )
     chosen = choose_backend("matching", backend, entry.backends)
-    run = _Run(instance, common, settings, chosen, _resolve(method, instance), scaling, bool(salvage))
+    run = Run(instance, common, settings, chosen, _resolve(method, instance), scaling, bool(salvage))
     run.solve()
     run.finish()
     result = run.monitor.result()
@@ -211,234 +160,7 @@ def match_online(
     return result
 
 
-def check_problem(instance: Any, scaling: Any, salvage: Any) -> None:
-    """Validate the problem arguments; raises before any work."""
-    if not isinstance(instance, BayesianMatching):
-        raise TypeError(f"instance must be a matching.BayesianMatching; got {type(instance).__name__}")
-    check_choice("scaling", scaling, SCALINGS)
-    if not isinstance(salvage, (bool, np.bool_)):
-        raise TypeError(f"salvage must be True or False; got {salvage!r}")
-
-
-def proved_policy_value(tables: PolicyTables) -> Enclosure:
-    """What is proved of a policy's value: C(r), its like for independent proposals, or an exact value."""
-    instance, certificate = tables.instance, tables.certificate
-    if tables.method == "independent":
-        return independent_value(instance, certificate.rates)
-    if tables.method in ("pivotal", "rollout"):
-        value = pivotal_value(instance, certificate.rates, certificate.grid)
-        if tables.method == "pivotal":
-            return value
-        # Each of T decisions compares values of the future, each in error by no more than this.
-        return Enclosure(value.value, value.error + 4.0 * instance.n_times * _menu_error(instance, certificate.grid))
-    if not _has_exact_value(instance):
-        return Enclosure(0.0, 0.0)
-    _, behind = instance.units
-    exact = price_policy_value(instance, np.array(tables.bid_prices[behind]))
-    steps = instance.n_times * (instance.n_types + 2.0)
-    return Enclosure(exact, 8.0 * UNIT * steps * max(exact, instance.scale))
-
-
-def _has_exact_value(instance: BayesianMatching) -> bool:
-    """Whether the dynamic program over sets of units is quick enough to run on every call."""
-    edges = len(instance.units[0])
-    return instance.n_units <= MOST_UNITS_PRICES and 2**instance.n_units * edges <= EXACT_VALUE_STEPS
-
-
-def _menu_error(instance: BayesianMatching, grid: int) -> float:
-    """Error of a value or derivative of the future: relative errors as in ``pivotal_value``, and the drift of y."""
-    degree = float(np.max(np.diff(instance.units[0].start), initial=0))
-    return (
-        2.0
-        * UNIT
-        * instance.scale
-        * (8.0 * degree + grid + 32.0 + degree * instance.n_times * (instance.n_types + 4.0))
-    )
-
-
 def _resolve(method: str, instance: BayesianMatching) -> str:
     if method != "auto":
         return method
     return "rollout" if len(instance.units[0]) * COARSE_GRID <= ROLLOUT_CELLS else "pivotal"
-
-
-class _Run:
-    """One call: the linear program, then the rates."""
-
-    def __init__(
-        self,
-        instance: BayesianMatching,
-        common: Common,
-        settings: Settings,
-        backend: Backend,
-        method: str,
-        scaling: str,
-        salvage: bool,
-    ) -> None:
-        self.instance = instance
-        self.settings = settings
-        self.grid = settings.grid if settings.grid is not None else (COARSE_GRID if method == "rollout" else FINE_GRID)
-        self.backend = backend
-        self.scaling = scaling
-        self.salvage = salvage
-        self.has_rates = method in ("pivotal", "independent", "rollout")
-        self.lp_gap = math.inf
-        self.estimate = self.standard_error = math.nan
-        self.monitor = Monitor(
-            common,
-            sense="max",
-            scale=instance.scale,
-            max_iter=DEFAULT_ITERATIONS,
-            package=self._package,
-            method=method,
-            backend=backend.name,
-        )
-        self.best = _lp.nothing(instance)
-        self._prove(self.best)
-        self._offer(np.zeros(len(instance.units[0])), "none")
-
-    # -- the linear program --------------------------------------------------------------------------------------
-
-    def solve(self) -> None:
-        """Stages until the two-sided gap meets the tolerance, each proving a bound."""
-        monitor, instance = self.monitor, self.instance
-        if len(instance.edges) <= EXACT_EDGES and monitor.affords(SECONDS_PER_EXACT_EDGE * len(instance.edges)):
-            if not monitor.running():
-                return
-            solution = _lp.solve_exactly(instance, monitor.remaining)
-            if solution is not None:
-                self._accept(solution)
-            monitor.checkpoint(self.lp_gap)
-        layout = None
-        prices = np.zeros_like(instance.probabilities)
-        for eps in _lp.smoothing_stages(instance):
-            if self.lp_gap <= monitor.common.tol or not monitor.running():
-                return
-            layout = self.backend.kernels.layout(instance, self.backend) if layout is None else layout
-            solution = _lp.solve_smoothed(instance, self.backend, layout, prices, eps, monitor.out_of_time)
-            prices = solution.prices
-            self._accept(solution)
-            monitor.checkpoint(self.lp_gap)
-
-    def _accept(self, solution: _lp.LPSolution) -> None:
-        self.best = _lp.better(self.instance, self.best, solution)
-        self._prove(solution)
-        bound = self.monitor.bound
-        self.lp_gap = max(0.0, bound - self.best.value) / bound if bound > 0 else 0.0
-
-    def _prove(self, solution: _lp.LPSolution) -> None:
-        self.monitor.prove(dual_bound(self.instance, solution.prices).published_above, solution.prices)
-
-    # -- the rates -----------------------------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        """Choose the rates by what they prove, raise it by ascent, simulate if asked."""
-        monitor = self.monitor
-        if self.has_rates:
-            self._choose_scaling()
-        else:
-            self._offer(np.zeros(0), "", replace=True)
-        ascending = self.scaling == "ascent" or (self.scaling == "auto" and monitor.method != "independent")
-        if self.has_rates and ascending and monitor.status is None:
-            self._ascend()
-        if self.lp_gap <= monitor.common.tol:
-            monitor.finish(Status.CONVERGED)
-        else:
-            monitor.finish(
-                Status.STALLED,
-                f"The linear program has a gap of {self.lp_gap:.1e}; fun and bound hold all the same.",
-            )
-        if self.settings.n_runs:
-            self._simulate()
-
-    def _choose_scaling(self) -> None:
-        """Offer the rates of each scaling asked for; the Monitor keeps the best. Runs once even out of time."""
-        names = tuple(_rates.SCALINGS) if self.scaling in ("auto", "ascent") else (self.scaling,)
-        for name in names:
-            self._offer(_rates.scaled_rates(self.instance, self.best, name), name, replace=len(names) == 1)
-            if self.monitor.out_of_time():
-                return
-        if self.monitor.status is None:
-            self.monitor.checkpoint(self.lp_gap)
-
-    def _ascend(self) -> None:
-        monitor, instance, grid = self.monitor, self.instance, min(self.grid, COARSE_GRID)
-        if monitor.bound <= 0 or not self._affords_pass() or not monitor.running():
-            return
-        count = 0
-
-        def report(rates: FloatArray) -> bool:
-            nonlocal count
-            count += 1
-            if count % STAGE == 0:
-                self._offer(_rates.pruned(rates.copy()), "ascent")
-                monitor.checkpoint(self.lp_gap)
-                return not monitor.running()
-            return not self._affords_pass()
-
-        iterations = self.settings.ascent_iterations
-        self._offer(_rates.ascend(instance, monitor.x.rates, grid, monitor.bound, report, iterations), "ascent")
-        monitor.checkpoint(self.lp_gap)
-
-    def _affords_pass(self) -> bool:
-        cells = len(self.instance.units[0]) * self.grid
-        return self.monitor.affords(4.0 * SECONDS_PER_CELL * cells)
-
-    def _offer(self, rates: FloatArray, scaling: str, *, replace: bool = False) -> None:
-        certificate = MatchingCertificate(self.best.prices, rates, self.grid)
-        tables = PolicyTables(self.instance, self.monitor.method, self.salvage, self._with_proof(certificate))
-        value = proved_policy_value(tables).published_below if self.has_rates or replace else 0.0
-        plan = Plan(self.best, rates if self.has_rates else np.zeros(0), scaling if self.has_rates else "")
-        if replace:
-            self.monitor.x = None
-        self.monitor.incumbent(plan, value)
-
-    def _with_proof(self, certificate: MatchingCertificate) -> MatchingCertificate:
-        """The certificate with the prices of the published bound, which are also those of the dual-price policy."""
-        return MatchingCertificate(self.monitor.certificate, certificate.rates, certificate.grid)
-
-    def _simulate(self) -> None:
-        from matching._simulate import sampled_totals
-
-        tables = PolicyTables(
-            self.instance,
-            self.monitor.method,
-            self.salvage,
-            self._with_proof(MatchingCertificate(self.best.prices, self.monitor.x.rates, self.grid)),
-        )
-        totals = sampled_totals([tables], self.settings.n_runs, self.monitor.common.rng)[0]
-        self.estimate = float(totals.mean())
-        self.standard_error = float(totals.std(ddof=1) / math.sqrt(len(totals))) if len(totals) > 1 else math.inf
-
-    def _package(self, monitor: Monitor) -> MatchingResult:
-        plan: Plan = monitor.x
-        instance = self.instance
-        fields = monitor.fields()
-        certificate = MatchingCertificate(np.array(monitor.certificate), np.array(plan.rates), self.grid)
-        if not self.has_rates and not _has_exact_value(instance) and fields["status"].success:
-            fields["message"] += " No value is proved for this method at this size; see estimate (options n_runs)."
-        bound = fields["bound"]
-        solution = self.best
-        own = {
-            "x": instance.matrix(solution.x),
-            "certificate": certificate,
-            "lp_value": float(solution.value),
-            "lp_gap": max(0.0, bound - solution.value) / bound if bound > 0 else 0.0,
-            "rates": _rate_matrix(instance, plan.rates) if self.has_rates else None,
-            "scaling": plan.scaling,
-            "salvage": self.salvage,
-            "estimate": self.estimate,
-            "standard_error": self.standard_error,
-            "instance": instance,
-        }
-        return MatchingResult(**(fields | own))
-
-
-def _rate_matrix(instance: BayesianMatching, rates: FloatArray) -> Any:
-    import scipy.sparse
-
-    edges, _ = instance.units
-    shape = (instance.probabilities.size, instance.n_units)
-    matrix = scipy.sparse.csr_array((rates.copy(), edges.node.copy(), edges.start.copy()), shape=shape)
-    matrix.sort_indices()
-    return matrix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from matching._match_online import check_problem
+from matching._proved import check_problem
 
 if TYPE_CHECKING:
     import cvxpy

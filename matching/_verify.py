@@ -10,7 +10,7 @@ import scipy.sparse
 
 from matching._bounds import dual_bound
 from matching._instance import BayesianMatching
-from matching._match_online import check_problem, proved_policy_value
+from matching._proved import RATED_METHODS, check_problem, proved_policy_value
 from matching._result import MatchingCertificate, MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray
 from solvers._core.proofs import judge
@@ -51,7 +51,7 @@ def _wrong_claim(result: MatchingResult, instance: BayesianMatching, scaling: st
         return "the result belongs to another instance"
     if result.salvage is not salvage:
         return f"salvage is {result.salvage!r} in the result and {salvage!r} in the call"
-    rated = result.method in ("pivotal", "independent", "rollout")
+    rated = result.method in RATED_METHODS
     if (
         rated
         and scaling != "auto"
@@ -68,7 +68,7 @@ def _malformed(result: MatchingResult, instance: BayesianMatching) -> str:
     prices, rates = np.asarray(certificate.prices), np.asarray(certificate.rates)
     if prices.shape != instance.probabilities.shape or not np.isfinite(prices).all() or (prices < 0).any():
         return "the certificate's prices must be finite, non-negative and (T, K)"
-    rated = result.method in ("pivotal", "independent", "rollout")
+    rated = result.method in RATED_METHODS
     if rates.shape != ((len(instance.units[0]),) if rated else (0,)) or not ((rates >= 0) & (rates <= 1)).all():
         return "the certificate's rates must lie in [0, 1], one per edge of a unit"
     grid: Any = certificate.grid

@@ -21,8 +21,8 @@ from matching import (
 )
 from matching._bounds import dual_bound, independent_value, pivotal_value
 from matching._kernels_policy import continuation, proved_gradient
-from matching._match_online import _rate_matrix
 from matching._oracles import free_probabilities
+from matching._run import rate_matrix
 
 METHODS = ("pivotal", "rollout", "independent", "dual-price", "greedy")
 
@@ -32,7 +32,7 @@ def with_rates(instance, rates, method, grid, salvage=True):
     result = copy.copy(match_online(instance, method=method, scaling="none", salvage=salvage))
     prices = result.certificate.prices
     result["certificate"] = MatchingCertificate(prices, rates, grid)
-    result["rates"] = _rate_matrix(instance, rates)
+    result["rates"] = rate_matrix(instance, rates)
     return result
 
 
@@ -206,3 +206,18 @@ def test_the_offline_optimum_can_exceed_the_bound():
     result = match_online(instance)
     assert result.bound == pytest.approx(1.0, abs=1e-9)
     assert expected_offline_optimum(instance) == pytest.approx(1.99)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["plain", "wild", "large", "small"])
+def test_thousands_of_instances_keep_the_order(scale):
+    rng = np.random.default_rng([99, len(scale)])
+    for trial in range(1000):
+        instance = tiny(rng, scale=scale, most_units=5)
+        optimum = optimal_online_value(instance)
+        result = match_online(instance, method=METHODS[trial % 5], salvage=trial % 3 > 0)
+        value = exact_policy_value(instance, result)
+        slack = 1e-11 * max(optimum, result.bound)
+        assert result.fun - slack <= value <= optimum + slack
+        assert optimum <= result.bound * (1 + 1e-14)
+        assert solvers.verify(result, instance, salvage=result.salvage)
