@@ -177,3 +177,19 @@ def test_edges_of_the_model_have_right_answers(p, w):
         assert result.bound >= optimum
         assert verify(result, instance)
         assert result.policy(rng=0).arrive(0, 0) in range(-1, instance.n_nodes)
+
+
+def test_arrays_of_other_libraries_are_brought_home():
+    strict = pytest.importorskip("array_api_strict")
+    device = strict.Device("device1")
+    instance = BayesianMatching(strict.asarray(P, device=device), strict.asarray(W, device=device))
+    assert instance == BayesianMatching(P, W)
+
+
+def test_instances_beyond_memory_are_refused_before_the_work(monkeypatch):
+    monkeypatch.setattr("solvers._core.arrays.available_memory", lambda: 1000)
+    with pytest.raises(InvalidProblemError, match="GiB"):
+        BayesianMatching(P, W)
+    monkeypatch.undo()
+    with pytest.raises(InvalidProblemError, match="at most 18 units"):
+        optimal_online_value(BayesianMatching([1.0], np.ones((1, 20))))
