@@ -91,13 +91,15 @@ def match_online(
 
     Raises
     ------
-    InvalidProblemError
-        ``instance`` is not a BayesianMatching.
+    TypeError
+        ``instance`` is not a BayesianMatching, or ``salvage`` not a bool.
+    ValueError
+        An unknown method or scaling, or an option out of range.
 
     Notes
     -----
     *Guarantee.* ``bound`` is at least the expected value of every online policy and ``fun`` at most that of the
-    returned one, rounding errors included. ``fun`` is at least C of the rates of the linear program's solution.
+    returned one, rounding errors included. With scaling "auto", ``fun`` is at least what the unscaled rates prove.
     The linear program goes to HiGHS up to 1500 edges and to a smoothed dual beyond. Units proposed by pivotal
     sampling, in the order of the arrival's weights, are matched heaviest first; every other unit is discarded with
     just the probability that makes its chance of being free independent of the history. The proved value replaces the

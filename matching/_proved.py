@@ -39,8 +39,10 @@ def proved_policy_value(tables: PolicyTables) -> Enclosure:
         value = pivotal_value(instance, certificate.rates, certificate.grid)
         if tables.method == "pivotal":
             return value
-        # Each of T decisions compares values of the future, each in error by no more than this.
-        return Enclosure(value.value, value.error + 4.0 * instance.n_times * _menu_error(instance, certificate.grid))
+        # Each of T decisions compares values of the future and their derivatives. Their drift of y is no larger than
+        # that of the whole horizon, and their relative errors apply to values below the scale.
+        wrong = value.error + _relative_error(instance, certificate.grid) * instance.scale
+        return Enclosure(value.value, value.error + 8.0 * instance.n_times * wrong)
     if not has_exact_value(instance):
         return Enclosure(0.0, 0.0)
     _, behind = instance.units
@@ -55,12 +57,7 @@ def has_exact_value(instance: BayesianMatching) -> bool:
     return instance.n_units <= MOST_UNITS_PRICES and 2**instance.n_units * edges <= EXACT_VALUE_STEPS
 
 
-def _menu_error(instance: BayesianMatching, grid: int) -> float:
-    """Error of a value or derivative of the future: relative errors as in ``pivotal_value``, and the drift of y."""
+def _relative_error(instance: BayesianMatching, grid: int) -> float:
+    """Of sums of positive terms over the prefix and the grid, as in :func:`matching._bounds.pivotal_value`."""
     degree = float(np.max(np.diff(instance.units[0].start), initial=0))
-    return (
-        2.0
-        * UNIT
-        * instance.scale
-        * (8.0 * degree + grid + 32.0 + degree * instance.n_times * (instance.n_types + 4.0))
-    )
+    return 2.0 * UNIT * (8.0 * degree + grid + 32.0)
