@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from matching._kernels_policy import FREE, GONE, METHOD_CODES, advance, kept_by_coins, menu_values
+from matching._kernels_policy import FREE, GONE, METHOD_CODES, POOL, advance, kept_by_coins, menu_values
 from matching._result import MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
@@ -93,10 +93,10 @@ class Policy:
 
     @property
     def free(self) -> IntArray:
-        """How many units of each node are unmatched, (n,) int64; discarded units count, as salvage may take them."""
+        """How many units of each node can still be matched, (n,) int64; with salvage the discarded ones count too."""
         left = np.zeros(self._instance.n_nodes, dtype=np.int64)
         with self._lock:
-            np.add.at(left, self._instance.owner, self._marks != GONE)
+            np.add.at(left, self._instance.owner, self._marks >= (POOL if self._salvage else FREE))
         return left
 
     @property

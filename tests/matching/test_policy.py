@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -92,12 +93,20 @@ def test_times_passed_over_count_as_skipped(instance):
 
 
 def test_discards_happen_although_nobody_comes():
-    p = [[0.5, 0.5], [0.5, 0.5]]
-    instance = BayesianMatching(p, [[[1.0, 1.0], [1.0, 1.0]]] * 2)
-    result = match_online(instance, method="pivotal", scaling="none", salvage=False)
-    policy = result.policy(rng=0)
-    policy.skip(0)
-    assert policy.free.tolist() == [1, 1]
+    # Two nodes propose surely: the first takes all the room, the second is topped up to leave with probability 1/2.
+    instance = BayesianMatching([0.5, 0.5], np.ones((2, 2)))
+    for salvage in (False, True):
+        result = match_online(instance, method="pivotal", salvage=salvage)
+        certificate = dataclasses.replace(result.certificate, rates=np.array([1.0, 1.0, 0.0, 0.0]))
+        result["certificate"] = certificate
+        left = []
+        for seed in range(400):
+            policy = result.policy(rng=seed)
+            policy.skip(0)
+            left.append(policy.free)
+        share = np.mean(left, axis=0)
+        assert share[0] == 1.0
+        assert share[1] == 1.0 if salvage else abs(share[1] - 0.5) < 0.1
 
 
 def test_misuse_is_refused(instance):
