@@ -57,8 +57,8 @@ class Policy:
 
     def arrive(self, t: int, k: int) -> int:
         """Type ``k`` arrives at time ``t``: the node it is matched to, or -1. Final."""
-        if not 0 <= k < self._n_types:
-            raise ValueError(f"k must be a type from 0 to {self._n_types - 1}; got {k!r}")
+        if type(k) is not int or not 0 <= k < self._n_types:
+            k = check_integer("k", k, low=0, high=self._n_types - 1)
         with self._lock:
             self._advance(t)
             unit = self._decide(t, k)

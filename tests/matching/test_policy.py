@@ -118,10 +118,12 @@ def test_misuse_is_refused(instance):
         with pytest.raises(error, match="t must"):
             policy.arrive(*bad)
     for kind in (2, -1):
-        with pytest.raises(ValueError, match="k must be a type"):
+        with pytest.raises(ValueError, match="k must be an integer from 0 to 1"):
             policy.arrive(4, kind)
     with pytest.raises(TypeError, match="t must be an integer"):
         policy.arrive(4.5, 0)
+    with pytest.raises(TypeError, match="k must be an integer"):
+        policy.arrive(4, 0.5)
     with pytest.raises(ValueError, match="below the horizon"):
         policy.skip(20)
     with pytest.raises(InvalidProblemError, match="no prices"):
