@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from clustering import certify_kmeans as certify_kmeans
     from clustering import ila_sdp as ila_sdp
     from clustering import kmeans_sdp as kmeans_sdp
+    from matching import MatchingResult as MatchingResult
+    from matching import match_online as match_online
+    from matching import pivotal_sample as pivotal_sample
     from solvers._catalogue import catalogue as catalogue
     from solvers._core.errors import BackendError as BackendError
     from solvers._core.errors import CertificateError as CertificateError

@@ -133,6 +133,18 @@ ENTRIES: tuple[Entry, ...] = (
         verifier="solvers.completion._verify:verify_complete_matrix",
         model="solvers.completion._models:complete_matrix_model",
         warm_up="solvers.completion._warm_up:complete_matrix",
+        name="match_online",
+        family="matching",
+        sense="max",
+        summary="online Bayesian bipartite matching: a policy, its proved value and a bound on every online policy",
+        guarantee="fun <= expected value of the policy <= value of the best online policy <= bound",
+        methods=("auto", "pivotal", "independent", "rollout", "dual-price", "greedy"),
+        backends=("numba", "array", "cupy"),
+        omits=("x0",),
+        reference="Braverman, Derakhshan, Pollner, Saberi and Wajc, New philosopher inequalities, SODA 2025",
+        verifier="matching._verify:verify_match_online",
+        model="matching._models:match_online_model",
+        warm_up="matching._warm_up:match_online",
     ),
 )
 
@@ -149,6 +161,9 @@ EXPORTS: dict[str, str] = {
     "kmeans_sdp": "clustering",
     "CompletionResult": "solvers.completion",
     "complete_matrix": "solvers.completion",
+    "MatchingResult": "matching",
+    "match_online": "matching",
+    "pivotal_sample": "matching",
     "History": "solvers._core.result",
     "Result": "solvers._core.result",
     "Status": "solvers._core.result",
@@ -174,6 +189,7 @@ DEMOS: dict[str, str] = {
     "clustering": "clustering._demo",
     "bcd": "solvers.bcd._demo",
     "completion": "solvers.completion._demo",
+    "matching": "matching._demo",
 }
 
 

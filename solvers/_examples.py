@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 __all__ = ["EXAMPLES", "Example", "load_example"]
 
+EXAMPLES = ("glass", "iris", "ruspini", "seeds", "taxi")
+
 
 @dataclass(frozen=True)
 class Example:
@@ -28,6 +30,7 @@ _SOURCES = {
     "movietweetings": "MovieTweetings 100K (S. Dooms et al., 2013), dense core: user, film, rating 0-10; MIT",
     "ruspini": "E. H. Ruspini, Numerical methods for fuzzy clustering, Information Sciences 2, 1970",
     "seeds": "UCI Seeds (M. Charytanowicz et al., 2012); CC BY 4.0",
+    "taxi": "NYC Taxi and Limousine Commission, trips of March 2019 (sample, busiest zones); city open data",
 }
 
 EXAMPLES = tuple(sorted(_SOURCES))
@@ -40,6 +43,7 @@ def load_example(name: str) -> Example:
     ----------
     name : str
         One of "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
+    name : {"glass", "iris", "ruspini", "seeds", "taxi"}
 
     Returns
     -------

@@ -1,0 +1,63 @@
+"""What is proved of a policy's value, and which problem arguments ``match_online`` takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from matching._bounds import Enclosure, independent_value, pivotal_value
+from matching._instance import BayesianMatching
+from matching._oracles import MOST_UNITS_PRICES, price_policy_value
+from matching._result import PolicyTables
+from solvers._core.linalg import UNIT
+from solvers._core.options import check_choice
+
+__all__ = ["RATED_METHODS", "check_problem", "has_exact_value", "proved_policy_value"]
+
+SCALINGS = ("auto", "none", "two-step", "cubic", "ascent")
+RATED_METHODS = ("pivotal", "independent", "rollout")
+# Sets of units times edges up to which greedy and dual prices are valued exactly.
+EXACT_VALUE_STEPS = 20_000_000
+
+
+def check_problem(instance: Any, scaling: Any, salvage: Any) -> None:
+    """Validate the problem arguments; raises before any work."""
+    if not isinstance(instance, BayesianMatching):
+        raise TypeError(f"instance must be a matching.BayesianMatching; got {type(instance).__name__}")
+    check_choice("scaling", scaling, SCALINGS)
+    if not isinstance(salvage, (bool, np.bool_)):
+        raise TypeError(f"salvage must be True or False; got {salvage!r}")
+
+
+def proved_policy_value(tables: PolicyTables) -> Enclosure:
+    """What is proved of a policy's value: C(r), its like for independent proposals, or an exact value."""
+    instance, certificate = tables.instance, tables.certificate
+    if tables.method == "independent":
+        return independent_value(instance, certificate.rates)
+    if tables.method in ("pivotal", "rollout"):
+        value = pivotal_value(instance, certificate.rates, certificate.grid)
+        if tables.method == "pivotal":
+            return value
+        # Each of T decisions compares values of the future and their derivatives. Their drift of y is no larger than
+        # that of the whole horizon, and their relative errors apply to values below the scale.
+        wrong = value.error + _relative_error(instance, certificate.grid) * instance.scale
+        return Enclosure(value.value, value.error + 8.0 * instance.n_times * wrong)
+    if not has_exact_value(instance):
+        return Enclosure(0.0, 0.0)
+    _, behind = instance.units
+    exact = price_policy_value(instance, np.array(tables.bid_prices[behind]))
+    steps = instance.n_times * (instance.n_types + 2.0)
+    return Enclosure(exact, 8.0 * UNIT * steps * max(exact, instance.scale))
+
+
+def has_exact_value(instance: BayesianMatching) -> bool:
+    """Whether the dynamic program over sets of units is quick enough to run on every call."""
+    edges = len(instance.units[0])
+    return instance.n_units <= MOST_UNITS_PRICES and 2**instance.n_units * edges <= EXACT_VALUE_STEPS
+
+
+def _relative_error(instance: BayesianMatching, grid: int) -> float:
+    """Of sums of positive terms over the prefix and the grid, as in :func:`matching._bounds.pivotal_value`."""
+    degree = float(np.max(np.diff(instance.units[0].start), initial=0))
+    return 2.0 * UNIT * (8.0 * degree + grid + 32.0)

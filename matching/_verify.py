@@ -1,0 +1,113 @@
+"""The independent check of matching results: x, the policy's proved value and the bound, from the data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from matching._bounds import dual_bound
+from matching._instance import BayesianMatching
+from matching._proved import RATED_METHODS, check_problem, proved_policy_value
+from matching._result import MatchingCertificate, MatchingResult, PolicyTables
+from solvers._core.arrays import FloatArray
+from solvers._core.proofs import judge
+from solvers._core.result import Verification
+
+__all__ = ["verify_match_online"]
+
+# Rounding of x against its constraints, relative to the capacities and probabilities (both at most of order one).
+FEASIBILITY = 1e-9
+
+
+def verify_match_online(
+    result: MatchingResult, instance: Any, *, scaling: str = "auto", salvage: bool = True
+) -> Verification:
+    """Check a result of ``match_online``."""
+    check_problem(instance, scaling, salvage)
+    certificate = result.certificate
+    wrong = (
+        _wrong_claim(result, instance, scaling, salvage)
+        or _malformed(result, instance)
+        or _infeasible(result, instance)
+    )
+    if wrong:
+        return Verification(False, math.nan, math.inf, math.inf, f"infeasible: {wrong}")
+    above = dual_bound(instance, certificate.prices)
+    below = proved_policy_value(PolicyTables(instance, result.method, result.salvage, certificate))
+    return judge(
+        result,
+        fun=below.published_below,
+        bound=above.value + above.error,
+        fun_slack=below.error,
+        scale=instance.scale,
+    )
+
+
+def _wrong_claim(result: MatchingResult, instance: BayesianMatching, scaling: str, salvage: bool) -> str:
+    if result.instance != instance:
+        return "the result belongs to another instance"
+    if result.salvage is not salvage:
+        return f"salvage is {result.salvage!r} in the result and {salvage!r} in the call"
+    rated = result.method in RATED_METHODS
+    if (
+        rated
+        and scaling != "auto"
+        and result.scaling not in (scaling, *(("none", "two-step", "cubic") * (scaling == "ascent")))
+    ):
+        return f"scaling is {result.scaling!r} in the result and {scaling!r} in the call"
+    return ""
+
+
+def _malformed(result: MatchingResult, instance: BayesianMatching) -> str:
+    certificate: Any = result.certificate
+    if type(certificate) is not MatchingCertificate:
+        return "the certificate is missing"
+    prices, rates = np.asarray(certificate.prices), np.asarray(certificate.rates)
+    if prices.shape != instance.probabilities.shape or not np.isfinite(prices).all() or (prices < 0).any():
+        return "the certificate's prices must be finite, non-negative and (T, K)"
+    rated = result.method in RATED_METHODS
+    if rates.shape != ((len(instance.units[0]),) if rated else (0,)) or not ((rates >= 0) & (rates <= 1)).all():
+        return "the certificate's rates must lie in [0, 1], one per edge of a unit"
+    grid: Any = certificate.grid
+    if not isinstance(grid, int) or grid < 2 or grid & (grid - 1):
+        return f"the certificate's grid must be a power of two; got {grid!r}"
+    if not rated:
+        return ""
+    edges, _ = instance.units
+    shape = (instance.probabilities.size, instance.n_units)
+    mine = scipy.sparse.csr_array((rates, edges.node, edges.start), shape=shape)
+    given: Any = result.rates
+    if given is None or given.shape != shape or abs(mine - given).sum() != 0:
+        return "rates and the certificate's rates differ"
+    return ""
+
+
+def _infeasible(result: MatchingResult, instance: BayesianMatching) -> str:
+    """What is wrong with x as a solution of the linear program."""
+    x: Any = result.x
+    shape = (instance.probabilities.size, instance.n_nodes)
+    sparse: bool = scipy.sparse.issparse(x)
+    if not sparse or x.shape != shape or not np.isfinite(x.data).all():
+        return f"x must be a finite sparse matrix of shape {shape}"
+    if x.nnz and x.data.min() < -FEASIBILITY:
+        return "x must be non-negative"
+    allowed = instance.weights.copy()
+    allowed.data = np.ones_like(allowed.data)
+    if abs(x - x * allowed).sum() > 0:
+        return "x uses a forbidden pair"
+    rows = np.asarray(x.sum(axis=1)).ravel()
+    p = instance.probabilities.ravel()
+    if (rows > p + FEASIBILITY).any():
+        return "x matches a type more often than it arrives"
+    left: FloatArray = instance.copies.copy()
+    for t in range(instance.n_times):
+        block = x[t * instance.n_types : (t + 1) * instance.n_types].tocoo()
+        if (block.data > p[t * instance.n_types + block.row] * left[block.col] + FEASIBILITY).any():
+            return f"x matches a node at time {t} more often than it can be free"
+        np.subtract.at(left, block.col, block.data)
+    if not abs(result.lp_value - float((x * instance.weights).sum())) <= 1e-9 * max(1.0, abs(result.lp_value)):
+        return "lp_value is not the value of x"
+    return ""
