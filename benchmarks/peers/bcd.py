@@ -271,7 +271,7 @@ def relax(data: System, omega: float) -> np.ndarray:
 
 
 def tuned_relaxation(share: float) -> Callable[[System], np.ndarray]:
-    """The relaxation factor that is best among 1.5, 1.6, ..., 1.9, which the peer is given for free."""
+    """A relaxation factor set by hand for each share of labels, not searched for: a stand-in for a tuned one."""
     return lambda data: relax(data, 1.9 if share < 0.01 else 1.6)
 
 

@@ -131,7 +131,6 @@ def minimize_bcd(
     References
     ----------
     J. Nutini, I. Laradji, M. Schmidt, Let's make block coordinate descent converge faster, JMLR 23(131), 2022.
-    E. Ndiaye, O. Fercoq, A. Gramfort, J. Salmon, Gap safe screening rules for sparsity enforcing penalties, JMLR 18, 2017.
 
     Examples
     --------

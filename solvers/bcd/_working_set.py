@@ -1,6 +1,6 @@
 r"""The working-set engine: sparse problems, most coordinates of which never move.
 
-Each outer iteration takes one full gradient, certifies, screens, and chooses a working set W: the coordinates away from zero
+Each outer iteration takes one full gradient, certifies, and chooses a working set W: the coordinates away from zero
 (or from a bound) and the most promising others by the GSL-q score. On W it takes one proximal Newton step: the model
 
     g^T d + d^T A^T diag(h) A d / 2 + phi(x + d),    h = w l''(z),
