@@ -2,4 +2,13 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from ranking._rank_tsp import rank_tsp
+from ranking._result import ArborescenceCertificate, BranchCertificate, RankingResult, RecursionCertificate
+
+__all__ = [
+    "ArborescenceCertificate",
+    "BranchCertificate",
+    "RankingResult",
+    "RecursionCertificate",
+    "rank_tsp",
+]

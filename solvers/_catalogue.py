@@ -74,6 +74,20 @@ ENTRIES: tuple[Entry, ...] = (
         model="clustering._models:certify_kmeans_model",
         warm_up="clustering._warm_up:certify_kmeans",
     ),
+    Entry(
+        name="rank_tsp",
+        family="ranking",
+        sense="max",
+        summary="the ranking of greatest sum of scores between neighbours, proved best by branch and bound",
+        guarantee="bound >= score of every path (<= when minimising)",
+        methods=("auto", "exact", "heuristic", "greedy", "dynamic-programming"),
+        backends=("numba",),
+        omits=(),
+        reference="Carpaneto, Dell'Amico and Toth, Exact solution of large-scale asymmetric TSPs, ACM TOMS 1995",
+        verifier="ranking._verify:verify_rank_tsp",
+        model="ranking._models:rank_tsp_model",
+        warm_up="ranking._warm_up:rank_tsp",
+    ),
 )
 
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
@@ -81,6 +95,8 @@ EXPORTS: dict[str, str] = {
     "ClusteringResult": "clustering",
     "certify_kmeans": "clustering",
     "kmeans_sdp": "clustering",
+    "RankingResult": "ranking",
+    "rank_tsp": "ranking",
     "History": "solvers._core.result",
     "Result": "solvers._core.result",
     "Status": "solvers._core.result",
