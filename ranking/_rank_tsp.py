@@ -11,9 +11,10 @@ import numpy as np
 
 from ranking import _kernels_numba as kernels
 from ranking._bounds import RECURSION_NODES
+from ranking._improve import grow_tree, improve
 from ranking._problem import path_problem
 from ranking._result import RankingResult
-from ranking._run import Run, Tree
+from ranking._run import Run
 from solvers._catalogue import entry_named
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError
@@ -25,13 +26,14 @@ __all__ = ["rank_tsp"]
 
 # Items up to which "auto" prefers the subset recursion.
 SMALL_ITEMS = 7
-# Rounds of "auto" and "heuristic", and of "exact" (each round of branching is a few milliseconds of work).
-AUTO_ROUNDS = 100
+# Rounds (max_iter) by default; each is a few milliseconds of work.
 EXACT_ROUNDS = 10**9
-# Arc inspections per round of branching.
-ROUND_WORK = 2e7
-# Part of the tolerance at which a branch is cut off; the rest is for rounding.
-CUT_SHARE = 0.9
+# Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
+# then consist of two-cycles, branching on them is slow, and turning paths round pays.
+LOOSE_GAP = 0.01
+# Rounds of branching under "auto" where the assignment is tight, and where it is loose.
+TIGHT_ROUNDS = 100
+LOOSE_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def rank_tsp(
     if type(scores) is not np.ndarray or backend != "auto":
         choose_backend("ranking", backend, entry.backends, scores=None if hasattr(scores, "adjacency") else scores)
     problem = path_problem(scores, start, end, closed, maximize)
-    run = Run(problem, common, method=method, max_iter=EXACT_ROUNDS if method == "exact" else AUTO_ROUNDS)
+    run = Run(problem, common, method=method, max_iter=EXACT_ROUNDS)
     if x0 is not None:
         _start_from(run, x0)
     _solve(run, settings)
@@ -89,6 +91,7 @@ def rank_tsp(
 
 
 def _solve(run: Run, settings: PathSettings) -> None:
+    """The ladder: recursion; assignment, patching, exchange; then search for better tours and bounds, and branching."""
     monitor, problem = run.monitor, run.problem
     method = monitor.common.method
     if problem.n == 1 or method == "dynamic-programming" or (method == "auto" and problem.n <= SMALL_ITEMS):
@@ -98,19 +101,17 @@ def _solve(run: Run, settings: PathSettings) -> None:
     if not _root(run):
         return
     monitor.checkpoint()
-    if monitor.status is not None:
-        return
-    tree = Tree(run)
-    budget = max(1, int(ROUND_WORK / problem.m**3))
-    done = False
-    while not done and monitor.running():
-        done = tree.advance(budget, _slack(run))
-        if tree.nbytes <= settings.certificate_bytes:
-            tree.prove()
-        monitor.checkpoint()
-    if done and monitor.x is None:
-        monitor.finish(Status.INFEASIBLE)
-    monitor.finish(Status.CONVERGED)
+    if monitor.status is None and method != "greedy":
+        loose = not run.upper - float(np.sum(run.u) + np.sum(run.v)) <= LOOSE_GAP * abs(run.upper)
+        if method == "heuristic":
+            improve(run, turn=loose)
+        elif not loose:
+            grow_tree(run, EXACT_ROUNDS if method == "exact" else TIGHT_ROUNDS, settings.certificate_bytes)
+            improve(run, turn=False)
+        else:
+            improve(run, turn=True)
+            grow_tree(run, EXACT_ROUNDS if method == "exact" else LOOSE_ROUNDS, settings.certificate_bytes)
+    monitor.finish(Status.CONVERGED if monitor.x is not None else Status.STALLED)
 
 
 def _root(run: Run) -> bool:
@@ -125,11 +126,6 @@ def _root(run: Run) -> bool:
         run.upper = cost
         run.offer(run.tour)
     return True
-
-
-def _slack(run: Run) -> float:
-    """Cost by which a branch must be able to improve on the incumbent to be kept."""
-    return CUT_SHARE * run.monitor.common.tol * abs(run.upper) if math.isfinite(run.upper) else 0.0
 
 
 def _recursion(run: Run) -> None:
