@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from ranking import _ascent_numba as ascent
 from ranking import _kernels_numba as kernels
+from ranking._ascent_numba import ascend as kernels_ascend
 from ranking._result import ArborescenceCertificate
 from ranking._run import Run, Tree
 from solvers._core.result import Status
 
-__all__ = ["grow_tree", "improve"]
+__all__ = ["RESTARTS", "ascend", "grow_tree", "improve"]
 
 # Restarts of the local search and kicks per node and restart; kicks in all stay below KICK_WORK / m.
 RESTARTS = 3
@@ -30,18 +30,15 @@ CUT_SHARE = 0.9
 PROOF_SPEED = 1e-9
 
 
-def improve(run: Run, *, turn: bool) -> None:
-    """Restarts of iterated local search, each an iteration or more, after the ascent of the 1-arborescence bound.
+def improve(run: Run, restarts: range, *, turn: bool) -> None:
+    """Restarts of iterated local search, each an iteration or more; number 0 starts from the best tour.
 
     ``turn``: also turn paths round, which pays where scores are nearly symmetric.
     """
     monitor, m = run.monitor, run.problem.m
-    if monitor.status is None and m <= ASCENT_NODES:
-        _ascend(run)
-    kernels.neighbours(run.d, run.u, run.v, run.near)
     kicks = int(min(KICKS * m, KICK_WORK / (RESTARTS * m)))
     chunk = max(1, int(ROUND_VISITS / m))
-    for restart in range(RESTARTS):
+    for restart in restarts:
         tour = run.tour.copy() if restart == 0 else monitor.common.rng.permutation(m)
         fresh = True
         left = kicks
@@ -59,46 +56,39 @@ def improve(run: Run, *, turn: bool) -> None:
             return
 
 
-def _ascend(run: Run) -> None:
+def ascend(run: Run) -> None:
     """Potentials that nearly reach the subtour bound, starting from the assignment's prices."""
-    if not math.isfinite(run.upper):
+    if not math.isfinite(run.upper) or run.monitor.status is not None or run.problem.m > ASCENT_NODES:
         return
     p = -run.u
     root = run.problem.m - 1
-    ascent.ascend(run.d, p, root, run.upper, ASCENT_STEPS)
+    kernels_ascend(run.d, p, root, run.upper, ASCENT_STEPS)
     named = run.renumber(p[None, :])[0]
     certificate = ArborescenceCertificate(named, int(run.nodes_of[root]))
     run.prove(certificate, certificate)
 
 
-def grow_tree(run: Run, rounds: int, most_bytes: int) -> None:
-    """Branch and bound, least bound first, an iteration per round; the tree is proved whenever it has doubled."""
+def grow_tree(run: Run, tree: Tree, rounds: int, most_bytes: int) -> bool:
+    """Branch and bound, least bound first, an iteration per round; the tree is proved whenever it has doubled.
+
+    Returns whether it is exhausted; a tree that outgrows ``most_bytes`` is left as it was last proved.
+    """
     monitor, m = run.monitor, run.problem.m
-    if monitor.status is not None:
-        return
-    tree = Tree(run)
     budget = max(1, int(ROUND_WORK / m**3))
-    proved = 1
+    proved = int(tree.counts[0])
     done = False
-    while not done and rounds > 0 and monitor.affords(PROOF_SPEED * m * m * tree.counts[0]) and monitor.running():
+    while not done and rounds > 0 and tree.nbytes <= most_bytes and monitor.running():
         rounds -= 1
         slack = CUT_SHARE * monitor.common.tol * abs(run.upper) if math.isfinite(run.upper) else 0.0
         done = tree.advance(budget, slack)
-        if tree.nbytes > most_bytes:
-            monitor.finish(
-                Status.STALLED,
-                f"The tree outgrew options['certificate_bytes'] = {most_bytes} after {tree.expanded} nodes; raise it.",
-            )
-            break
-        if done or tree.counts[0] >= 2 * proved:
+        if done or (tree.counts[0] >= 2 * proved and tree.nbytes <= most_bytes):
             proved = int(tree.counts[0])
             tree.prove()
         monitor.checkpoint()
+        if not monitor.affords(PROOF_SPEED * m * m * int(tree.counts[0])):
+            break
     if proved < tree.counts[0]:
         tree.prove()
-    if not done and rounds > 0 and monitor.status is None and not monitor.affords(PROOF_SPEED * m * m * proved):
-        monitor.finish(Status.TIME_LIMIT)
-    if done and monitor.x is None:
-        monitor.finish(Status.INFEASIBLE)
-    elif done:
-        monitor.finish(Status.CONVERGED)
+    if done:
+        monitor.finish(Status.CONVERGED if monitor.x is not None else Status.INFEASIBLE)
+    return done

@@ -528,7 +528,9 @@ def branch(c, d, slack, barrier, parent, tail, head, state, key, X, U, V, heap, 
                 y[j] = -1
                 was = c[i, j]
                 c[i, j] = np.inf
-                rise = augment(c, i, X[t], y, U[t], V[t], blocked, dist, pred, todo, max(0.0, upper - slack - key[node]))
+                rise = augment(
+                    c, i, X[t], y, U[t], V[t], blocked, dist, pred, todo, max(0.0, upper - slack - key[node])
+                )
                 c[i, j] = was
                 key[t] = key[node] + rise
                 if rise == np.inf:
@@ -797,9 +799,7 @@ def iterate(d, u, v, near, tour, draws, turn, fresh):
                 queued[node] = True
                 queue[count] = node
                 count += 1
-        local_search(
-            d, u, v, near, tour, place, scratch, queue, queued, ends, count, eps, turn, forward, backward
-        )
+        local_search(d, u, v, near, tour, place, scratch, queue, queued, ends, count, eps, turn, forward, backward)
         new = tour_cost(d, tour)
         if new <= cost:
             cost = new

@@ -115,7 +115,9 @@ def path_problem(scores: Any, start: Any, end: Any, closed: bool, maximize: bool
     if n > 1 and ends[0] >= 0 and ends[0] == ends[1]:
         raise InvalidProblemError(f"start and end must differ for {n} items; got {start!r} for both")
     sign = -1.0 if maximize else 1.0
-    return PathProblem(matrix, ends[0], ends[1], bool(closed), bool(maximize), nodes, n, n + (not closed), sign, not closed)
+    return PathProblem(
+        matrix, ends[0], ends[1], bool(closed), bool(maximize), nodes, n, n + (not closed), sign, not closed
+    )
 
 
 def read_scores(scores: Any, maximize: bool) -> tuple[FloatArray, list[Any] | None]:

@@ -11,10 +11,10 @@ import numpy as np
 
 from ranking import _kernels_numba as kernels
 from ranking._bounds import RECURSION_NODES
-from ranking._improve import grow_tree, improve
+from ranking._improve import RESTARTS, ascend, grow_tree, improve
 from ranking._problem import path_problem
 from ranking._result import RankingResult
-from ranking._run import Run
+from ranking._run import Run, Tree
 from solvers._catalogue import entry_named
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError
@@ -31,9 +31,12 @@ EXACT_ROUNDS = 10**9
 # Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
 # then consist of two-cycles, branching on them is slow, and turning paths round pays.
 LOOSE_GAP = 0.01
-# Rounds of branching under "auto" where the assignment is tight, and where it is loose.
+# Relative distance above which other bounds come before branching.
+HOPELESS_GAP = 0.25
+# Rounds of branching: where the assignment is tight; before and after the first local search where it is loose.
 TIGHT_ROUNDS = 100
-LOOSE_ROUNDS = 4
+FIRST_ROUNDS = 1
+LOOSE_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,91 @@ def rank_tsp(
     backend: str = "auto",
     options: Mapping[str, Any] | None = None,
 ) -> RankingResult:
+    r"""Rank items by the path of greatest total score between neighbours, with a proof that no path is better.
+
+    .. math:: \max_{\pi} \; \sum_{k=1}^{n-1} s_{\pi_k \pi_{k+1}} \quad (+\, s_{\pi_n \pi_1} \text{ if closed})
+
+    over all permutations of the items; ``scores[i, j]`` says how well j follows *immediately* after i. For scores that say
+    whether i comes *anywhere* before j, see ``ranking.rank_borda`` and ``ranking.score_kind``.
+
+    Parameters
+    ----------
+    scores : (n, n) array_like or networkx.DiGraph
+        Any unit. ``-inf`` (``+inf`` when minimising) forbids an arc, as does an absent edge of a graph, whose ``weight``
+        attribute (default 1) is the score. The diagonal is ignored. NumPy, lists, pandas; not modified.
+    start, end : int or node, optional
+        First and last item; free by default. ``end`` has no meaning for a closed path.
+    closed : bool
+        Whether the path returns to its first item. The order then begins at ``start``, or behind its weakest arc.
+    maximize : bool
+        Maximise (default) or minimise.
+    method : {"auto", "exact", "heuristic", "greedy", "dynamic-programming"}
+        ``"auto"``: exact where that takes milliseconds, otherwise the best path found with its bound. ``"exact"``: branches
+        until proved or limited. ``"heuristic"``: local search and the best cheap bound, no branching. ``"greedy"``: one pass
+        of assignment, patching and segment exchange. ``"dynamic-programming"``: subset recursion, up to 16 items.
+    x0 : RankingResult or (n,) permutation, optional
+        An order to start from.
+    tol : float
+        The run ends as OPTIMAL once ``gap <= tol``; as CONVERGED once the tree is exhausted or the method has done its work.
+        With ``tol=0`` an exhausted tree means optimal up to the rounding that ``gap`` shows.
+    max_iter : int, optional
+        Rounds of a few milliseconds: the first pass, restarts, and bundles of tree nodes. No limit by default; every
+        method but "exact" ends by itself.
+    time_limit : float, optional
+        Seconds.
+    callback : callable, optional
+        Called as ``callback(intermediate_result)`` after each round; a true answer or StopIteration ends the run.
+    rng : int, Generator, SeedSequence or None
+        Decides between equally good orders and seeds the restarts. The order of the input never decides.
+    history : bool
+        Keep a :class:`solvers.History` of the rounds.
+    verbose : {0, 1, 2}
+        Silent; a summary line; a table row per round (standard error).
+    backend : {"auto", "numba"}
+        The search is sequential and runs on the host; other array kinds must be brought there first.
+    options : mapping, optional
+        ``certificate_bytes`` (2**28): size of the tree at which branching stops, so that its proof can be kept.
+
+    Returns
+    -------
+    RankingResult
+        ``order`` (n,) best first, ``rank`` its inverse, ``fun`` the path's score in the unit of ``scores``, ``bound``,
+        ``gap``. Status INFEASIBLE, ``order=None``, where no path avoids the forbidden arcs.
+
+    Raises
+    ------
+    InvalidProblemError
+        NaN, infinite attraction, wrong shapes, contradictory ends.
+
+    Notes
+    -----
+    *Guarantee.* No allowed path scores above ``bound`` (below it when minimising), rounding errors included; integer scores
+    near 2**53 add up to rounded sums, which the bound covers. Relative gaps are taken over the size of the path's own arcs.
+    An open path is a cycle through a depot with free arcs. Assignment duals give the first bound, patched and improved by
+    segment exchange; branching forbids the arcs of a short cycle one by one, each child costing one augmenting path. For
+    nearly symmetric scores paths are also turned round, in constant time per trial by prefix sums, and node potentials are
+    raised towards the subtour bound.
+
+    *Complexity.* O(n^3) at worst and about O(n^2) on typical scores for the first pass; exponential in the worst case for
+    a proof. Memory: three n x n matrices and the tree.
+
+    References
+    ----------
+    G. Carpaneto, M. Dell'Amico, P. Toth, Exact solution of large-scale, asymmetric traveling salesman problems, ACM Trans.
+    Math. Softw. 21, 1995.
+    R. Jonker, A. Volgenant, A shortest augmenting path algorithm for dense and sparse linear assignment problems, Computing
+    38, 1987.
+    M. Held, R. Karp, The traveling-salesman problem and minimum spanning trees, Oper. Res. 18, 1970.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import solvers
+    >>> scores = np.array([[0, 9, 1, 1], [1, 0, 1, 8], [2, 1, 0, 1], [1, 1, 7, 0]])
+    >>> result = solvers.rank_tsp(scores)
+    >>> result.order.tolist(), result.fun, result.status.name
+    ([0, 1, 3, 2], 24.0, 'OPTIMAL')
+    """
     entry = entry_named("rank_tsp")
     common = check_common(
         entry.name,
@@ -102,16 +190,33 @@ def _solve(run: Run, settings: PathSettings) -> None:
         return
     monitor.checkpoint()
     if monitor.status is None and method != "greedy":
-        loose = not run.upper - float(np.sum(run.u) + np.sum(run.v)) <= LOOSE_GAP * abs(run.upper)
-        if method == "heuristic":
-            improve(run, turn=loose)
-        elif not loose:
-            grow_tree(run, EXACT_ROUNDS if method == "exact" else TIGHT_ROUNDS, settings.certificate_bytes)
-            improve(run, turn=False)
-        else:
-            improve(run, turn=True)
-            grow_tree(run, EXACT_ROUNDS if method == "exact" else LOOSE_ROUNDS, settings.certificate_bytes)
+        _close_gap(run, settings.certificate_bytes)
     monitor.finish(Status.CONVERGED if monitor.x is not None else Status.STALLED)
+
+
+def _close_gap(run: Run, most_bytes: int) -> None:
+    """Branch a little, search, branch more; "exact" then branches on, up to the limits."""
+    method = run.monitor.common.method
+    distance = run.upper - float(np.sum(run.u) + np.sum(run.v))
+    loose = not distance <= LOOSE_GAP * abs(run.upper)
+    if method == "heuristic":
+        ascend(run)
+        improve(run, range(RESTARTS), turn=loose)
+        return
+    tree = Tree(run)
+    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
+    if not hopeless and grow_tree(run, tree, FIRST_ROUNDS if loose else TIGHT_ROUNDS, most_bytes):
+        return
+    ascend(run)
+    improve(run, range(1), turn=loose)
+    if grow_tree(run, tree, LOOSE_ROUNDS, most_bytes):
+        return
+    improve(run, range(1, RESTARTS), turn=loose)
+    if method == "exact" and not grow_tree(run, tree, EXACT_ROUNDS, most_bytes):
+        run.monitor.finish(
+            Status.STALLED,
+            f"The tree outgrew options['certificate_bytes'] = {most_bytes} after {tree.expanded} nodes; raise it.",
+        )
 
 
 def _root(run: Run) -> bool:

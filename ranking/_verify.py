@@ -19,7 +19,13 @@ __all__ = ["plain_costs", "proved", "verify_rank_tsp"]
 
 
 def verify_rank_tsp(
-    result: RankingResult, scores: Any, *, start: Any = None, end: Any = None, closed: bool = False, maximize: bool = True
+    result: RankingResult,
+    scores: Any,
+    *,
+    start: Any = None,
+    end: Any = None,
+    closed: bool = False,
+    maximize: bool = True,
 ) -> Verification:
     """Check a result of ``rank_tsp``."""
     problem = path_problem(scores, start, end, closed, maximize)
@@ -31,7 +37,9 @@ def verify_rank_tsp(
             return Verification(False, worst, bound, math.inf, "infeasibility could not be re-established")
         if result.status is not Status.INFEASIBLE:
             claimed = result.fun == worst and not result.success and _no_stronger(result.bound, bound, problem)
-        return Verification(claimed, worst, bound, math.inf, "no path; bound re-established" if claimed else "claims differ")
+        return Verification(
+            claimed, worst, bound, math.inf, "no path; bound re-established" if claimed else "claims differ"
+        )
     order = np.asarray(result.x)
     wrong = _wrong_order(order, result, problem)
     if wrong:

@@ -97,7 +97,9 @@ def test_larger_instances_agree_with_the_subset_recursion(closed):
             assert verify(exact, scores, closed=closed)
             assert exact.status in (Status.OPTIMAL, Status.CONVERGED)
             assert exact.bound >= recursion.fun * (1 - 1e-15) - 1e-300 or exact.bound >= recursion.fun
-            assert abs(exact.fun - recursion.fun) <= max(1e-6, exact.gap) * max(abs(exact.bound), abs(exact.fun)) * 1.001
+            assert (
+                abs(exact.fun - recursion.fun) <= max(1e-6, exact.gap) * max(abs(exact.bound), abs(exact.fun)) * 1.001
+            )
 
 
 def test_any_prices_and_any_potentials_bound_the_optimum():
