@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Compiled ascent of the 1-arborescence bound (Held and Karp) in the node potentials.
 
 For potentials p, w_ij = c_ij + p_i; the minimum arborescence rooted at r plus the cheapest arc into r gives every node one

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 r"""Rigorous lower bounds on the cost of every Hamiltonian cycle.
 
 Costs c (m, m), +inf for a forbidden arc. For **every** vector of column prices v,

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Compiled kernels of the path search: assignment, patching, segment exchange, branch and bound, subset recursion.
 
 Costs c (m, m) are minimised over Hamiltonian cycles; +inf marks an arc that must not be used, the diagonal among them.

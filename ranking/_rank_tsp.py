@@ -197,6 +197,7 @@ def _solve(run: Run, settings: PathSettings) -> None:
 def _close_gap(run: Run, most_bytes: int) -> None:
     """Branch a little, search, branch more; "exact" then branches on, up to the limits."""
     method = run.monitor.common.method
+    kernels.neighbours(run.d, run.u, run.v, run.near)
     distance = run.upper - float(np.sum(run.u) + np.sum(run.v))
     loose = not distance <= LOOSE_GAP * abs(run.upper)
     if method == "heuristic":
