@@ -36,7 +36,7 @@ from solvers._core.arrays import FloatArray
 from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
 
-__all__ = ["PUBLISH", "VERIFY", "cycle_bound", "sound"]
+__all__ = ["PUBLISH", "VERIFY", "cycle_bound", "lowered", "sound", "tree_bound"]
 
 # Units of roundoff by which bounds are lowered, see above.
 PUBLISH = 4.0
@@ -56,9 +56,7 @@ def cycle_bound(c: FloatArray, certificate: Certificate, units: float) -> float:
     least, total, largest = tree_bound(c, t.parent, t.tail, t.head, t.leaf, t.ray, t.prices)
     if math.isinf(least):
         return float(least)
-    # Sums of 2 m terms of which at least two thirds are prices: pairwise differences cost a unit each besides.
-    error = UNIT * ((2 * m + 8) * total + 4 * m * largest)
-    return float(least - 0.5 * units * error)
+    return float(lowered(least, total, largest, m, units))
 
 
 def sound(certificate: object, m: int) -> bool:
@@ -78,6 +76,12 @@ def sound(certificate: object, m: int) -> bool:
     if t.prices.ndim != 2 or t.prices.shape[1] != m or not np.isfinite(t.prices).all():
         return False
     return t.parent[0] == -1 and bool(covers(m, t.parent, t.tail, t.head, t.leaf, len(t.prices)))
+
+
+@njit()
+def lowered(value, total, largest, m, units):
+    """L(v) less its rounding error, once for 2 units and twice for 4: sums of 2 m terms and m differences."""
+    return value - 0.5 * units * UNIT * ((2 * m + 8) * total + 4 * m * largest)
 
 
 @njit()

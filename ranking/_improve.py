@@ -25,7 +25,7 @@ ROUND_WORK = 2e7
 ASCENT_STEPS = 400
 ASCENT_NODES = 600
 # Part of the tolerance at which a branch is cut off; the rest is for rounding.
-CUT_SHARE = 0.9
+CUT_SHARE = 0.5
 # Seconds per arc inspection when a tree is proved.
 PROOF_SPEED = 1e-9
 

@@ -446,21 +446,15 @@ def branch(c, d, slack, barrier, parent, tail, head, state, key, X, U, V, heap, 
     m = c.shape[0]
     room = len(parent)
     eps = noticeable(U[0], V[0])
-    blocked = np.zeros(m, np.bool_)
-    fixed = np.zeros(m, np.bool_)
+    sets = np.zeros((3, m), np.bool_)
+    blocked, fixed, queued = sets[0], sets[1], sets[2]
     dist = np.empty(m)
     pred = np.empty(m + 1, np.int64)
-    todo = np.empty(m, np.int64)
-    label = np.empty(m, np.int64)
-    size = np.empty(m, np.int64)
-    loose = np.empty(m, np.int64)
-    y = np.empty(m, np.int64)
-    y_parent = np.empty(m, np.int64)
-    z = np.empty(m, np.int64)
-    trial = np.empty(m, np.int64)
-    place = np.empty(m, np.int64)
-    queued = np.empty(m, np.bool_)
+    work = np.empty((9, m), np.int64)
+    todo, label, size, loose = work[0], work[1], work[2], work[3]
+    y, y_parent, z, trial, place = work[4], work[5], work[6], work[7], work[8]
     removed = np.empty(room, np.int64)
+    kept_cost = np.empty(room)
     expanded = 0
     while counts[1] > 0 and key[heap[0]] < upper - slack:
         if expanded >= budget:
@@ -484,7 +478,6 @@ def branch(c, d, slack, barrier, parent, tail, head, state, key, X, U, V, heap, 
                 blocked[head[s]] = True
                 s -= 1
             t = parent[t]
-        kept_cost = np.empty(n_removed)
         for k in range(n_removed):
             t = removed[k]
             kept_cost[k] = c[tail[t], head[t]]

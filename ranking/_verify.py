@@ -9,13 +9,14 @@ import numpy as np
 
 from ranking._bounds import VERIFY, cycle_bound, sound
 from ranking._problem import PathProblem, path_problem
+from ranking._rank_tsp_batch import RankingBatch, padded
 from ranking._result import RankingResult
 from solvers._core.arrays import FloatArray
 from solvers._core.linalg import UNIT
 from solvers._core.proofs import judge
 from solvers._core.result import Status, Verification
 
-__all__ = ["plain_costs", "proved", "verify_rank_tsp"]
+__all__ = ["plain_costs", "proved", "verify_rank_tsp", "verify_rank_tsp_batch"]
 
 
 def verify_rank_tsp(
@@ -46,6 +47,33 @@ def verify_rank_tsp(
         return Verification(False, math.nan, bound, math.inf, f"infeasible: {wrong}")
     fun, scale = problem.value(order)
     return judge(result, fun=fun, bound=bound, fun_slack=4 * UNIT * scale, feasible=wrong, scale=scale)
+
+
+def verify_rank_tsp_batch(
+    result: RankingBatch,
+    scores: Any,
+    lengths: Any = None,
+    *,
+    start: Any = None,
+    end: Any = None,
+    closed: bool = False,
+    maximize: bool = True,
+) -> Verification:
+    """Check every group of a result of ``rank_tsp_batch``; ``fun`` and ``bound`` are sums over the groups."""
+    table, sizes = padded(scores, lengths)
+    if not (np.array_equal(sizes, result.lengths) and np.array_equal(result.x, result.order)):
+        return Verification(False, math.nan, math.nan, math.inf, "the group sizes differ, or x and order")
+    fun = bound = gap = 0.0
+    for g, n in enumerate(sizes):
+        group = result[g]
+        if group.x is None and group.status is Status.TIME_LIMIT and math.isinf(group.bound):
+            fun, bound, gap = group.fun, group.bound, math.inf
+            continue
+        checked = verify_rank_tsp(group, table[g, :n, :n], start=start, end=end, closed=closed, maximize=maximize)
+        if not checked:
+            return Verification(False, checked.fun, checked.bound, checked.gap, f"group {g}: {checked.message}")
+        fun, bound, gap = fun + checked.fun, bound + checked.bound, max(gap, checked.gap)
+    return Verification(True, fun, bound, gap, f"objective, feasibility and bound of {len(sizes)} groups re-established")
 
 
 def proved(problem: PathProblem, certificate: object) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ranking._rank_tsp import rank_tsp as run_rank_tsp
+from ranking._rank_tsp_batch import rank_tsp_batch as run_rank_tsp_batch
 
-__all__ = ["rank_tsp"]
+__all__ = ["rank_tsp", "rank_tsp_batch"]
 
 
 def rank_tsp() -> None:
@@ -17,3 +18,8 @@ def rank_tsp() -> None:
     run_rank_tsp(near_symmetric, method="exact", rng=0, max_iter=3)
     run_rank_tsp(near_symmetric, method="heuristic", rng=0, max_iter=3)
     run_rank_tsp(near_symmetric[:3, :3], method="dynamic-programming", rng=0)
+
+
+def rank_tsp_batch() -> None:
+    """The loop over groups."""
+    run_rank_tsp_batch(np.random.default_rng(0).random((3, 4, 4)), rng=0)

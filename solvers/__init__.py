@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from clustering import ClusteringResult as ClusteringResult
     from clustering import certify_kmeans as certify_kmeans
     from clustering import kmeans_sdp as kmeans_sdp
+    from ranking import RankingBatch as RankingBatch
     from ranking import RankingResult as RankingResult
     from ranking import rank_tsp as rank_tsp
+    from ranking import rank_tsp_batch as rank_tsp_batch
     from solvers._catalogue import catalogue as catalogue
     from solvers._core.errors import BackendError as BackendError
     from solvers._core.errors import CertificateError as CertificateError

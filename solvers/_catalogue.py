@@ -88,6 +88,20 @@ ENTRIES: tuple[Entry, ...] = (
         model="ranking._models:rank_tsp_model",
         warm_up="ranking._warm_up:rank_tsp",
     ),
+    Entry(
+        name="rank_tsp_batch",
+        family="ranking",
+        sense="max",
+        summary="best paths of thousands of small groups, each with its own proof",
+        guarantee="bound[g] >= score of every path of group g (<= when minimising)",
+        methods=("auto", "exact"),
+        backends=("numba",),
+        omits=("x0", "max_iter", "callback", "history"),
+        reference="Carpaneto, Dell'Amico and Toth, Exact solution of large-scale asymmetric TSPs, ACM TOMS 1995",
+        verifier="ranking._verify:verify_rank_tsp_batch",
+        model="",
+        warm_up="ranking._warm_up:rank_tsp_batch",
+    ),
 )
 
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
@@ -96,7 +110,9 @@ EXPORTS: dict[str, str] = {
     "certify_kmeans": "clustering",
     "kmeans_sdp": "clustering",
     "RankingResult": "ranking",
+    "RankingBatch": "ranking",
     "rank_tsp": "ranking",
+    "rank_tsp_batch": "ranking",
     "History": "solvers._core.result",
     "Result": "solvers._core.result",
     "Status": "solvers._core.result",
