@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,13 @@ import numpy as np
 from ranking import _kernels_numba as kernels
 from ranking._bounds import RECURSION_NODES
 from ranking._improve import RESTARTS, ascend, grow_tree, improve
+from ranking._precedence_numba import profile_fits
 from ranking._problem import path_problem
 from ranking._result import RankingResult
 from ranking._run import Run, Tree
 from solvers._catalogue import entry_named
 from solvers._core.backend import choose_backend
-from solvers._core.errors import InvalidProblemError
+from solvers._core.errors import InvalidProblemError, SolverWarning
 from solvers._core.options import check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Status
@@ -26,6 +28,8 @@ __all__ = ["rank_tsp"]
 
 # Items up to which "auto" prefers the subset recursion.
 SMALL_ITEMS = 7
+# Items from which the fit of the decoder is judged.
+WARNED_ITEMS = 10
 # Rounds (max_iter) by default; each is a few milliseconds of work.
 EXACT_ROUNDS = 10**9
 # Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
@@ -130,6 +134,8 @@ def rank_tsp(
     nearly symmetric scores paths are also turned round, in constant time per trial by prefix sums, and node potentials are
     raised towards the subtour bound.
 
+    A ``SolverWarning`` says so where the scores look like precedence scores, for which a path is the wrong decoder.
+
     *Complexity.* O(n^3) at worst and about O(n^2) on typical scores for the first pass; exponential in the worst case for
     a proof. Memory: three n x n matrices and the tree.
 
@@ -175,7 +181,21 @@ def rank_tsp(
     _solve(run, settings)
     result = run.monitor.result()
     assert isinstance(result, RankingResult)
+    if result.order is not None and maximize and not (closed or run.forbidden) and problem.n >= WARNED_ITEMS:
+        _warn_of_precedence(problem.scores, result.order)
     return result
+
+
+def _warn_of_precedence(scores: Any, order: Any) -> None:
+    """Warn where the scores look like "anywhere before" rather than "immediately before"."""
+    adjacency, precedence = profile_fits(scores, order)
+    if precedence >= max(0.5, adjacency + 0.2):
+        warnings.warn(
+            "scores look like precedence scores (i anywhere before j): the Borda order explains "
+            f"{precedence:.0%} of their variance and the best path {adjacency:.0%}; rank_borda may be the right decoder",
+            SolverWarning,
+            stacklevel=3,
+        )
 
 
 def _solve(run: Run, settings: PathSettings) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from clustering import kmeans_sdp as kmeans_sdp
     from ranking import RankingBatch as RankingBatch
     from ranking import RankingResult as RankingResult
+    from ranking import rank_borda as rank_borda
     from ranking import rank_tsp as rank_tsp
     from ranking import rank_tsp_batch as rank_tsp_batch
     from solvers._catalogue import catalogue as catalogue

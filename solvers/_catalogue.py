@@ -111,6 +111,7 @@ EXPORTS: dict[str, str] = {
     "kmeans_sdp": "clustering",
     "RankingResult": "ranking",
     "RankingBatch": "ranking",
+    "rank_borda": "ranking",
     "rank_tsp": "ranking",
     "rank_tsp_batch": "ranking",
     "History": "solvers._core.result",
