@@ -18,13 +18,14 @@ from ranking._problem import path_problem
 from ranking._result import RankingResult
 from ranking._run import Run, Tree
 from solvers._catalogue import entry_named
+from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError, SolverWarning
 from solvers._core.options import check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Status
 
-__all__ = ["rank_tsp"]
+__all__ = ["path_order", "rank_tsp"]
 
 # Items up to which "auto" prefers the subset recursion.
 SMALL_ITEMS = 7
@@ -184,6 +185,15 @@ def rank_tsp(
     if result.order is not None and maximize and not (closed or run.forbidden) and problem.n >= WARNED_ITEMS:
         _warn_of_precedence(problem.scores, result.order)
     return result
+
+
+def path_order(scores: FloatArray, *, closed: bool, rng: np.random.Generator) -> IntArray:
+    """Order of greatest score, without the warning about the kind of score."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SolverWarning)
+        order = rank_tsp(scores, closed=closed, rng=rng).order
+    assert order is not None
+    return order
 
 
 def _warn_of_precedence(scores: Any, order: Any) -> None:

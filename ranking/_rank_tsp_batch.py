@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from ranking._result import BranchCertificate, Certificate, RankingResult, Recur
 from solvers._catalogue import entry_named
 from solvers._core.arrays import FloatArray, IntArray, as_float_array
 from solvers._core.backend import choose_backend
-from solvers._core.errors import InvalidProblemError
+from solvers._core.errors import InvalidProblemError, SolverWarning
 from solvers._core.linalg import UNIT
 from solvers._core.monitor import Monitor
 from solvers._core.options import check_common, check_integer
@@ -310,11 +311,13 @@ def _solve(
         if monitor.out_of_time():
             status[g] = int(Status.TIME_LIMIT)
             continue
-        one = rank_tsp(
-            table[g, : sizes[g], : sizes[g]], method=monitor.common.method, tol=monitor.common.tol,
-            time_limit=None if monitor.common.time_limit is None else max(monitor.remaining, 1e-3),
-            rng=np.random.SeedSequence([base, g]), options=options, **problem,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SolverWarning)
+            one = rank_tsp(
+                table[g, : sizes[g], : sizes[g]], method=monitor.common.method, tol=monitor.common.tol,
+                time_limit=None if monitor.common.time_limit is None else max(monitor.remaining, 1e-3),
+                rng=np.random.SeedSequence([base, g]), options=options, **problem,
+            )  # fmt: skip
         fun[g], bound[g], size[g], status[g], hard[g] = one.fun, one.bound, one.scale, one.status, one.certificate
         order[g] = -1
         if one.order is not None:
