@@ -1,9 +1,9 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Compiled ascent of the 1-arborescence bound (Held and Karp) in the node potentials.
 
-For potentials p, w_ij = c_ij + p_i; the minimum arborescence rooted at r plus the cheapest arc into r gives every node one
-entering arc, and p steers the numbers of leaving arcs towards one each. References: Held and Karp, Oper. Res. 18, 1970;
-Edmonds, J. Res. NBS 71B, 1967.
+For potentials p, w_ij = c_ij + p_i; the minimum arborescence rooted at r plus the cheapest arc into r gives every node
+one entering arc, and p steers the numbers of leaving arcs towards one each. References: Held and Karp, Oper. Res. 18,
+1970; Edmonds, J. Res. NBS 71B, 1967.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["ascend"]
 
 @njit()
 def arborescence(c, p, root, w, real_tail, real_head, source, seen, alive, slot, above, entry_tail, entry_head):
-    """Minimum arborescence of c_ij + p_i by contraction; writes the tail of the arc entering each node, returns its cost."""
+    """Minimum arborescence of c_ij + p_i by contraction; writes the tails of its arcs, returns its cost."""
     m = c.shape[0]
     for i in range(m):
         for j in range(m):
@@ -103,8 +103,8 @@ def arborescence(c, p, root, w, real_tail, real_head, source, seen, alive, slot,
 def ascend(c, p, root, upper, steps):
     """Improve the potentials p in place; returns the best value met and the steps taken.
 
-    Steps lambda (upper - L) / |d|^2 along d = leaving arcs - 1 + 0.3 (last d); lambda falls by 0.7 after 15 steps without
-    progress.
+    Steps lambda (upper - L) / |d|^2 along d = leaving arcs - 1 + 0.3 (last d); lambda falls by 0.7 after 15 steps
+    without progress.
     """
     m = c.shape[0]
     w = np.empty((m, m))

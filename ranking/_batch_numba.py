@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""Many small path problems, one compiled loop over the groups; the result of a group depends on nothing but the group."""
+"""Many small path problems in one compiled loop; the result of a group depends on nothing but the group."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def solve_groups(
     for k in numba.prange(len(chosen)):
         g = chosen[k]
         solve_group(
-            scores[g], lengths[g], keys[g], sign, depot, start, end, tol, room, orders[g], g, fun, bound, size, code, count,
-            parent[k], tail[k], head[k], leaf[k], ray[k], prices[k],
+            scores[g], lengths[g], keys[g], sign, depot, start, end, tol, room, orders[g], g, fun, bound, size, code,
+            count, parent[k], tail[k], head[k], leaf[k], ray[k], prices[k],
         )  # fmt: skip
 
 

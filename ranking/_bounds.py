@@ -7,9 +7,9 @@ Costs c (m, m), +inf for a forbidden arc. For **every** vector of column prices 
 
 because a cycle uses each column once. With c = 0 on the allowed arcs, L(v) > 0 proves that no assignment exists: L is
 homogeneous there, so it could be made arbitrarily large. A *tree* proves more. Each inner node names arcs a_1, ..., a_k
-that, together with the arcs forced above it, contain a cycle of fewer than m arcs; its t-th child forbids a_t and forces
-a_1, ..., a_{t-1}. The children cover every Hamiltonian cycle of their parent, so the least of the leaves' L is a bound.
-At a leaf, a forced row has its one arc, and a forced column serves no other row.
+that, together with the arcs forced above it, contain a cycle of fewer than m arcs; its t-th child forbids a_t and
+forces a_1, ..., a_{t-1}. The children cover every Hamiltonian cycle of their parent, so the least of the leaves' L is a
+bound. At a leaf, a forced row has its one arc, and a forced column serves no other row.
 
 For every vector of potentials p and every root r, with w_ij = c_ij + p_i,
 
@@ -49,9 +49,9 @@ def cycle_bound(c: FloatArray, certificate: Certificate, units: float) -> float:
     """The bound that a sound certificate proves; +inf proves that there is no cycle. ``c`` is restored if touched."""
     m = len(c)
     if isinstance(certificate, RecursionCertificate):
-        return recursion_bound(c, units * UNIT)
+        return float(recursion_bound(c, units * UNIT))
     if isinstance(certificate, ArborescenceCertificate):
-        return arborescence_bound(c, certificate.potentials, certificate.root, units * UNIT)
+        return float(arborescence_bound(c, certificate.potentials, certificate.root, units * UNIT))
     t = certificate
     least, total, largest = tree_bound(c, t.parent, t.tail, t.head, t.leaf, t.ray, t.prices)
     if math.isinf(least):
@@ -86,7 +86,7 @@ def lowered(value, total, largest, m, units):
 
 @njit()
 def mark(node, parent, tail, head, arc_of, serves, touched):
-    """Write the arcs forced at a node and the nodes that forbid one; returns the number of the latter, -1 if unsound."""
+    """Write the arcs forced at a node and the nodes that forbid one; returns their number, -1 if unsound."""
     arc_of[:] = -1
     serves[:] = -1
     count = 0

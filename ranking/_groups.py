@@ -54,9 +54,9 @@ def group_weights(rows: list[IntArray], sample_weight: Any) -> FloatArray:
 def target_arcs(y: FloatArray, depot: bool) -> tuple[FloatArray, FloatArray]:
     """Arcs (m, m) of the orders consistent with the relevance y, averaged over ties, and the mean rank of each node.
 
-    With blocks of equal relevance of sizes s_1, ..., s_K, best first, an item has 1/s_k on each other item of its block and
-    1/(s_k s_(k+1)) on each of the next; a depot (last row, rank 0) leads to the first block and follows the last. With a
-    depot all rows and columns sum to 1.
+    With blocks of equal relevance of sizes s_1, ..., s_K, best first, an item has 1/s_k on each other item of its block
+    and 1/(s_k s_(k+1)) on each of the next; a depot (last row, rank 0) leads to the first block and follows the last.
+    With a depot all rows and columns sum to 1.
     """
     n = len(y)
     values, block, sizes = np.unique(-y, return_inverse=True, return_counts=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ranking import _kernels_numba as kernels
 from ranking._ascent_numba import ascend as kernels_ascend
 from ranking._result import ArborescenceCertificate

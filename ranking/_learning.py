@@ -3,11 +3,12 @@ r"""Training of a bilinear path model: scores A_g = E_g W E_g^T of the nodes of 
 With target arcs Y_g and m_g nodes,
 
     local    1/G sum_g c_g/m_g sum_i w_i (|Y_i| logsumexp_j A_ij - <Y_i, A_i>)  [+ the same for columns]  + lam/2 |W|^2
-    global   1/G sum_g c_g/m_g max_P (<Delta_g + A_g, P> - <Y_g, A_g>)                                    + lam/2 |W - W_0|^2
+    global   1/G sum_g c_g/m_g max_P (<Delta_g + A_g, P> - <Y_g, A_g>)                                    + lam/2 |W -
+    W_0|^2
 
-over Hamiltonian cycles (paths) P; both are convex in W. The local one is smooth and goes to L-BFGS. The global one goes to
-block-coordinate Frank-Wolfe (Lacoste-Julien et al., ICML 2013): its dual value rises with every step, and primal - dual,
-with the primal from certified bounds on every group's maximum at one fixed W, is a proof of suboptimality.
+over Hamiltonian cycles (paths) P; both are convex in W. The local one is smooth and goes to L-BFGS. The global one goes
+to block-coordinate Frank-Wolfe (Lacoste-Julien et al., ICML 2013): its dual value rises with every step, and primal -
+dual, with the primal from certified bounds on every group's maximum at one fixed W, is a proof of suboptimality.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import scipy.optimize
 
 from ranking._rank_tsp import path_order
 from ranking._rank_tsp_batch import rank_tsp_batch
-from solvers._core.arrays import FloatArray
+from solvers._core.arrays import FloatArray, IntArray
 
 __all__ = ["GlobalFit", "Group", "fit_global", "fit_local", "local_loss"]
 
@@ -47,9 +48,7 @@ class GlobalFit:
     epochs: int
 
 
-def local_loss(
-    matrix: FloatArray, groups: list[list[Group]], alpha: float, *, both: bool
-) -> tuple[float, FloatArray]:
+def local_loss(matrix: FloatArray, groups: list[list[Group]], alpha: float, *, both: bool) -> tuple[float, FloatArray]:
     """Value and gradient of the local loss; ``groups`` are lists of groups of one size."""
     total = 0.0
     gradient = np.zeros_like(matrix)
@@ -102,7 +101,11 @@ def fit_local(
         return f, gradient.ravel()
 
     found = scipy.optimize.minimize(
-        value, np.zeros(size * size), jac=True, method="L-BFGS-B", options={"maxiter": max_iter, "gtol": tol, "ftol": 1e-10}
+        value,
+        np.zeros(size * size),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": max_iter, "gtol": tol, "ftol": 1e-10},
     )
     return found.x.reshape(size, size), bool(found.success)
 
@@ -110,7 +113,7 @@ def fit_local(
 def fit_global(
     groups: list[Group], base: FloatArray, alpha: float, *, epochs: int, tol: float, rng: np.random.Generator
 ) -> GlobalFit:
-    """Block-coordinate Frank-Wolfe around ``base``; stops once the certified gap of the averaged matrix is <= ``tol``."""
+    """Block-coordinate Frank-Wolfe around ``base``; stops once the certified gap is <= ``tol``."""
     active = [g for g in groups if len(g.embedding) > 1]
     count = max(len(groups), 1)
     shape = base.shape
@@ -163,14 +166,14 @@ def _primal(
         if chosen:
             plain = [fixed[k] + groups[k].embedding @ moved @ groups[k].embedding.T for k in chosen]
             charged = [a + groups[k].charge for a, k in zip(plain, chosen, strict=True)]
-            bounds = rank_tsp_batch(charged, closed=closed, rng=rng).bound
-            for bound, a, k in zip(bounds, plain, chosen, strict=True):
+            bounds = np.asarray(rank_tsp_batch(charged, closed=closed, rng=rng).bound)
+            for bound, a, k in zip(bounds.tolist(), plain, chosen, strict=True):
                 g = groups[k]
                 total += g.weight / (count * len(a)) * (float(bound) - float(np.sum(a * g.arcs)))
     return total
 
 
-def _arcs(order: FloatArray, m: int, closed: bool) -> FloatArray:
+def _arcs(order: IntArray, m: int, closed: bool) -> FloatArray:
     """Arc matrix of an order."""
     arcs = np.zeros((m, m))
     arcs[order[:-1], order[1:]] = 1.0

@@ -62,7 +62,7 @@ def ndcg(y: Any, scores: Any, *, k: int | None = None, gain: str = "linear", emp
 
 
 def mean_reciprocal_rank(y: Any, scores: Any) -> float:
-    """1 / rank that the scores give to the (first) most relevant item of one group; ties in the scores count in full."""
+    """1 / rank that the scores give to the most relevant item of one group; ties in the scores count in full."""
     y, scores = _pair(y, scores)
     return 1.0 / float(np.sum(scores >= scores[y == y.max()].max()))
 

@@ -4,9 +4,9 @@ A *precedence* score s_ij values i before j at any distance; the order should ma
 
     sum over i before j of s_ij  <=  sum over pairs of max(s_ij, s_ji)  -  any packing of preference cycles,       (1)
 
-since with w_ij = s_ij - s_ji > 0 on the preferred arcs, an order loses w on every arc it violates and violates one arc of
-each cycle: weights y_C >= 0 on three-cycles with sum over cycles through an arc <= w prove a loss of at least sum y_C.
-An *adjacency* score values i immediately before j; that is what :func:`ranking.rank_tsp` maximises.
+since with w_ij = s_ij - s_ji > 0 on the preferred arcs, an order loses w on every arc it violates and violates one arc
+of each cycle: weights y_C >= 0 on three-cycles with sum over cycles through an arc <= w prove a loss of at least sum
+y_C. An *adjacency* score values i immediately before j; that is what :func:`ranking.rank_tsp` maximises.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class ScoreKind:
     ----------
     kind : {"adjacency", "precedence", "unclear"}
     adjacency, precedence : float
-        Shares of the variance of the scores explained by the rank distance along the best path and along the Borda order,
-        adjusted for the number of distances. A random matrix has both near 0 (small n: up to 0.3).
+        Shares of the variance of the scores explained by the rank distance along the best path and along the Borda
+        order, adjusted for the number of distances. A random matrix has both near 0 (small n: up to 0.3).
     """
 
     kind: Literal["adjacency", "precedence", "unclear"]
@@ -82,7 +82,8 @@ def rank_borda(scores: Any) -> PrecedenceRanking:
     Parameters
     ----------
     scores : (n, n) array_like or networkx.DiGraph
-        ``scores[i, j]``: how much i belongs before j, at any distance. Finite; the diagonal is ignored; absent edges are 0.
+        ``scores[i, j]``: how much i belongs before j, at any distance. Finite; the diagonal is ignored; absent edges
+        are 0.
 
     Returns
     -------
@@ -167,9 +168,9 @@ def score_kind(scores: Any) -> ScoreKind:
 
     Notes
     -----
-    Scores of either kind are roughly a function of the rank distance j - i in the order that they were made for: a peak at
-    distance 1 for adjacency, a step or slope for precedence. The function fits such a profile along the best path and along
-    the Borda order and compares the variance explained. Fewer than 6 items are always "unclear".
+    Scores of either kind are roughly a function of the rank distance j - i in the order that they were made for: a peak
+    at distance 1 for adjacency, a step or slope for precedence. The function fits such a profile along the best path
+    and along the Borda order and compares the variance explained. Fewer than 6 items are always "unclear".
 
     Examples
     --------

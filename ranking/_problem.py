@@ -1,4 +1,4 @@
-"""The path problem as stated and as solved: a cheapest Hamiltonian cycle, through a free depot where the path is open."""
+"""The path problem, and the cheapest Hamiltonian cycle as which it is solved; an open path closes through a depot."""
 
 from __future__ import annotations
 

@@ -74,14 +74,14 @@ def rank_tsp(
 
     .. math:: \max_{\pi} \; \sum_{k=1}^{n-1} s_{\pi_k \pi_{k+1}} \quad (+\, s_{\pi_n \pi_1} \text{ if closed})
 
-    over all permutations of the items; ``scores[i, j]`` says how well j follows *immediately* after i. For scores that say
-    whether i comes *anywhere* before j, see ``ranking.rank_borda`` and ``ranking.score_kind``.
+    over all permutations of the items; ``scores[i, j]`` says how well j follows *immediately* after i. For scores that
+    say whether i comes *anywhere* before j, see ``ranking.rank_borda`` and ``ranking.score_kind``.
 
     Parameters
     ----------
     scores : (n, n) array_like or networkx.DiGraph
-        Any unit. ``-inf`` (``+inf`` when minimising) forbids an arc, as does an absent edge of a graph, whose ``weight``
-        attribute (default 1) is the score. The diagonal is ignored. NumPy, lists, pandas; not modified.
+        Any unit. ``-inf`` (``+inf`` when minimising) forbids an arc, as does an absent edge of a graph, whose
+        ``weight`` attribute (default 1) is the score. The diagonal is ignored. NumPy, lists, pandas; not modified.
     start, end : int or node, optional
         First and last item; free by default. ``end`` has no meaning for a closed path.
     closed : bool
@@ -89,14 +89,15 @@ def rank_tsp(
     maximize : bool
         Maximise (default) or minimise.
     method : {"auto", "exact", "heuristic", "greedy", "dynamic-programming"}
-        ``"auto"``: exact where that takes milliseconds, otherwise the best path found with its bound. ``"exact"``: branches
-        until proved or limited. ``"heuristic"``: local search and the best cheap bound, no branching. ``"greedy"``: one pass
-        of assignment, patching and segment exchange. ``"dynamic-programming"``: subset recursion, up to 16 items.
+        ``"auto"``: exact where that takes milliseconds, otherwise the best path found with its bound. ``"exact"``:
+        branches until proved or limited. ``"heuristic"``: local search and the best cheap bound, no branching.
+        ``"greedy"``: one pass of assignment, patching and segment exchange. ``"dynamic-programming"``: subset
+        recursion, up to 16 items.
     x0 : RankingResult or (n,) permutation, optional
         An order to start from.
     tol : float
-        The run ends as OPTIMAL once ``gap <= tol``; as CONVERGED once the tree is exhausted or the method has done its work.
-        With ``tol=0`` an exhausted tree means optimal up to the rounding that ``gap`` shows.
+        The run ends as OPTIMAL once ``gap <= tol``; as CONVERGED once the tree is exhausted or the method has done its
+        work. With ``tol=0`` an exhausted tree means optimal up to the rounding that ``gap`` shows.
     max_iter : int, optional
         Rounds of a few milliseconds: the first pass, restarts, and bundles of tree nodes. No limit by default; every
         method but "exact" ends by itself.
@@ -128,24 +129,24 @@ def rank_tsp(
 
     Notes
     -----
-    *Guarantee.* No allowed path scores above ``bound`` (below it when minimising), rounding errors included; integer scores
-    near 2**53 add up to rounded sums, which the bound covers. Relative gaps are taken over the size of the path's own arcs.
-    An open path is a cycle through a depot with free arcs. Assignment duals give the first bound, patched and improved by
-    segment exchange; branching forbids the arcs of a short cycle one by one, each child costing one augmenting path. For
-    nearly symmetric scores paths are also turned round, in constant time per trial by prefix sums, and node potentials are
-    raised towards the subtour bound.
+    *Guarantee.* No allowed path scores above ``bound`` (below it when minimising), rounding errors included; integer
+    scores near 2**53 add up to rounded sums, which the bound covers. Relative gaps are taken over the size of the
+    path's own arcs. An open path is a cycle through a depot with free arcs. Assignment duals give the first bound,
+    patched and improved by segment exchange; branching forbids the arcs of a short cycle one by one, each child costing
+    one augmenting path. For nearly symmetric scores paths are also turned round, in constant time per trial by prefix
+    sums, and node potentials are raised towards the subtour bound.
 
     A ``SolverWarning`` says so where the scores look like precedence scores, for which a path is the wrong decoder.
 
-    *Complexity.* O(n^3) at worst and about O(n^2) on typical scores for the first pass; exponential in the worst case for
-    a proof. Memory: three n x n matrices and the tree.
+    *Complexity.* O(n^3) at worst and about O(n^2) on typical scores for the first pass; exponential in the worst case
+    for a proof. Memory: three n x n matrices and the tree.
 
     References
     ----------
-    G. Carpaneto, M. Dell'Amico, P. Toth, Exact solution of large-scale, asymmetric traveling salesman problems, ACM Trans.
-    Math. Softw. 21, 1995.
-    R. Jonker, A. Volgenant, A shortest augmenting path algorithm for dense and sparse linear assignment problems, Computing
-    38, 1987.
+    G. Carpaneto, M. Dell'Amico, P. Toth, Exact solution of large-scale, asymmetric traveling salesman problems, ACM
+    Trans. Math. Softw. 21, 1995.
+    R. Jonker, A. Volgenant, A shortest augmenting path algorithm for dense and sparse linear assignment problems,
+    Computing 38, 1987.
     M. Held, R. Karp, The traveling-salesman problem and minimum spanning trees, Oper. Res. 18, 1970.
 
     Examples

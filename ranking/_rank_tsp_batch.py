@@ -24,8 +24,8 @@ from solvers._core.result import NEGLIGIBLE, Result, Status
 
 __all__ = ["BatchCertificate", "RankingBatch", "padded", "rank_tsp_batch"]
 
-# Tree nodes per node of the problem that a group may use in the compiled loop, first and second try; the few groups that
-# need more are solved one by one.
+# Tree nodes per node of the problem that a group may use in the compiled loop, first and second try; the few groups
+# that need more are solved one by one.
 ROOM_FACTORS = (6, 150)
 # Groups in flight are limited by the memory of their certificates.
 CHUNK_BYTES = 2**26
@@ -106,9 +106,9 @@ class RankingBatch(Result):
         n = int(self.lengths[g])
         status = Status(int(self["status"][g]))
         order = self.order[g, :n].copy() if self.order[g, 0] >= 0 else None
-        fields: dict[str, Any] = {
-            name: float(self[name][g]) for name in ("fun", "bound", "gap", "scale")
-        } | {name: self[name] for name in ("sense", "nit", "time", "backend", "method", "closed")}
+        fields: dict[str, Any] = {name: float(self[name][g]) for name in ("fun", "bound", "gap", "scale")} | {
+            name: self[name] for name in ("sense", "nit", "time", "backend", "method", "closed")
+        }
         return RankingResult(
             **fields, entry="rank_tsp", x=order, order=order, rank=None if order is None else self.rank[g, :n].copy(),
             status=status, success=status.success, message=status.advice, history=None, nodes=None,
@@ -181,15 +181,15 @@ def rank_tsp_batch(
 
     Notes
     -----
-    *Guarantee.* As for :func:`solvers.rank_tsp`, group by group. Groups run in parallel threads and their results depend
-    neither on the number of threads nor on the other groups, except that ties draw from one stream.
+    *Guarantee.* As for :func:`solvers.rank_tsp`, group by group. Groups run in parallel threads and their results
+    depend neither on the number of threads nor on the other groups, except that ties draw from one stream.
 
     *Complexity.* About 10 microseconds a group of 10 items and core; memory for the certificates of all groups.
 
     References
     ----------
-    G. Carpaneto, M. Dell'Amico, P. Toth, Exact solution of large-scale, asymmetric traveling salesman problems, ACM Trans.
-    Math. Softw. 21, 1995.
+    G. Carpaneto, M. Dell'Amico, P. Toth, Exact solution of large-scale, asymmetric traveling salesman problems, ACM
+    Trans. Math. Softw. 21, 1995.
 
     Examples
     --------
@@ -330,8 +330,8 @@ def _solve(
     certificate = packed.certificate(hard)
     good = bool(np.isin(status, (int(Status.OPTIMAL), int(Status.CONVERGED))).all())
     return RankingBatch(
-        entry="rank_tsp_batch", x=order, order=order, rank=rank, lengths=sizes, fun=fun, bound=bound, gap=gap, scale=size,
-        sense=monitor.sense, status=status, success=good, nit=total, time=monitor.time, backend="numba",
+        entry="rank_tsp_batch", x=order, order=order, rank=rank, lengths=sizes, fun=fun, bound=bound, gap=gap,
+        scale=size, sense=monitor.sense, status=status, success=good, nit=total, time=monitor.time, backend="numba",
         message=f"{int(np.sum(status == int(Status.OPTIMAL)))} of {total} groups proved optimal.",
         method=monitor.common.method, certificate=certificate, history=None, closed=problem["closed"],
     )  # fmt: skip
@@ -362,9 +362,10 @@ class _Packed:
 
     def certificate(self, hard: Mapping[int, Certificate]) -> BatchCertificate:
         """Everything in one dataclass."""
-        trees = [np.concatenate(parts) for parts in self.trees]
+        parent, tail, head, leaf, ray = (np.concatenate(parts) for parts in self.trees)
+        prices = np.concatenate(self.prices)
         return BatchCertificate(
-            self.first, self.count, *trees, self.first_price, self.leaves, np.concatenate(self.prices), hard
+            self.first, self.count, parent, tail, head, leaf, ray, self.first_price, self.leaves, prices, hard
         )
 
 

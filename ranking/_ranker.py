@@ -30,22 +30,25 @@ KNOTS = (-1.5, -0.5, 0.5, 1.5)
 class TSPRanker(BaseEstimator):  # type: ignore[misc]
     r"""Learn scores for "j comes immediately after i" and rank each group by its best path.
 
-    Scores are bilinear, :math:`A_{ij} = \phi(x_i)^T W \phi(x_j)`, with one matrix W for all groups, so that the order of the
-    rows never matters. A depot, a node of its own before the first and after the last item, learns who begins and ends.
+    Scores are bilinear, :math:`A_{ij} = \phi(x_i)^T W \phi(x_j)`, with one matrix W for all groups, so that the order
+    of the rows never matters. A depot, a node of its own before the first and after the last item, learns who begins
+    and ends.
 
     Parameters
     ----------
     loss : {"local", "global", "hybrid"}
-        ``"local"``: cross-entropy of successors and predecessors, by L-BFGS. ``"global"``: structured hinge on whole paths,
-        by block-coordinate Frank-Wolfe with a certified duality gap. ``"hybrid"``: global around the local solution.
+        ``"local"``: cross-entropy of successors and predecessors, by L-BFGS. ``"global"``: structured hinge on whole
+        paths, by block-coordinate Frank-Wolfe with a certified duality gap. ``"hybrid"``: global around the local
+        solution.
     embedding : {"linear", "quadratic", "spline", "none"}
-        phi: ``(1, x)`` with columns standardised on the training rows; or ``(1, z, z^2)`` or hinges of degree 3 of z, the
-        columns standardised *within each group*, made for one column with the score of a base ranker (out-of-fold); or x as
-        it is, to which a constant column should belong, since without it directions cannot be learnt.
+        phi: ``(1, x)`` with columns standardised on the training rows; or ``(1, z, z^2)`` or hinges of degree 3 of z,
+        the columns standardised *within each group*, made for one column with the score of a base ranker (out-of-fold);
+        or x as it is, to which a constant column should belong, since without it directions cannot be learnt.
     alpha : float
         Weight of :math:`\tfrac12 \lVert W \rVert^2` beside the mean loss over groups.
     weights : {"uniform", "successor_rank", "top", "dcg"}
-        Weight of the row at rank r in a group of n (local loss): 1; r + 1; n - r + 1; 1 / log2(r + 2); scaled to mean 1.
+        Weight of the row at rank r in a group of n (local loss): 1; r + 1; n - r + 1; 1 / log2(r + 2); scaled to mean
+        1.
     margin : {"edge", "rank"}
         Charge of a wrong arc (global loss): 1, or the distance of its ends from being neighbours in true rank.
     depot, both_directions : bool
@@ -70,9 +73,9 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    Relevance is higher for better rows; rows of equal relevance share their arcs, so that no order among them is taught.
-    A model of one score per item can at best reproduce sorting by that score: with a lifted base score this estimator does
-    no harm, and gains need features that say something about *neighbours*.
+    Relevance is higher for better rows; rows of equal relevance share their arcs, so that no order among them is
+    taught. A model of one score per item can at best reproduce sorting by that score: with a lifted base score this
+    estimator does no harm, and gains need features that say something about *neighbours*.
 
     References
     ----------
@@ -135,10 +138,17 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
         self.matrix_, self.converged_ = np.zeros((size, size)), True
         if self.loss in ("local", "hybrid"):
             self.matrix_, self.converged_ = fit_local(
-                groups, size, self.alpha, both=self.both_directions, max_iter=self.max_iter or LOCAL_ITERATIONS, tol=self.tol
+                groups,
+                size,
+                self.alpha,
+                both=self.both_directions,
+                max_iter=self.max_iter or LOCAL_ITERATIONS,
+                tol=self.tol,
             )
         if self.loss in ("global", "hybrid"):
-            found = fit_global(groups, self.matrix_, self.alpha, epochs=self.max_iter or GLOBAL_EPOCHS, tol=self.tol, rng=rng)
+            found = fit_global(
+                groups, self.matrix_, self.alpha, epochs=self.max_iter or GLOBAL_EPOCHS, tol=self.tol, rng=rng
+            )
             self.matrix_, self.gap_, self.dual_ = found.matrix, found.gap, found.dual
             self.converged_ = found.gap <= self.tol
         if not self.converged_:
@@ -220,7 +230,9 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
             spread = X.std(axis=0)
             z = (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
             columns = [np.ones((n, 1)), z]
-            columns += [z**2] if self.embedding == "quadratic" else [np.maximum(z - knot, 0.0) ** 3 for knot in KNOTS]
+            columns += (
+                [z**2] if self.embedding == "quadratic" else [(np.maximum(z - knot, 0.0) / 3.0) ** 3 for knot in KNOTS]
+            )
         phi = np.hstack(columns)
         if not self.depot:
             return phi

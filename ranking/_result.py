@@ -1,11 +1,12 @@
 """The family's results and the certificates of its bounds; :mod:`ranking._bounds` says what each proves.
 
-Nodes of a certificate are the items in the caller's numbering, followed by the depot (cost 0 to and from every item that
-may begin or end the path) where the path is open.
+Nodes of a certificate are the items in the caller's numbering, followed by the depot (cost 0 to and from every item
+that may begin or end the path) where the path is open.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -97,7 +98,7 @@ class RankingResult(Result):
         graph.add_nodes_from(names)
         if self.order is not None:
             sequence = [names[int(i)] for i in self.order]
-            graph.add_edges_from(zip(sequence, sequence[1:], strict=False))
+            graph.add_edges_from(itertools.pairwise(sequence))
             if self.closed and len(sequence) > 1:
                 graph.add_edge(sequence[-1], sequence[0])
         return graph

@@ -29,7 +29,8 @@ class Run:
     Attributes
     ----------
     c, d : (m, m) float64
-        Costs with +inf for forbidden arcs, and with a huge finite cost instead (the same array where none is forbidden).
+        Costs with +inf for forbidden arcs, and with a huge finite cost instead (the same array where none is
+        forbidden).
     barrier : float
         Cycles of cost >= barrier in d use a forbidden arc.
     tour, upper : (m,) int64, float

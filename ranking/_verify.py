@@ -73,7 +73,9 @@ def verify_rank_tsp_batch(
         if not checked:
             return Verification(False, checked.fun, checked.bound, checked.gap, f"group {g}: {checked.message}")
         fun, bound, gap = fun + checked.fun, bound + checked.bound, max(gap, checked.gap)
-    return Verification(True, fun, bound, gap, f"objective, feasibility and bound of {len(sizes)} groups re-established")
+    return Verification(
+        True, fun, bound, gap, f"objective, feasibility and bound of {len(sizes)} groups re-established"
+    )
 
 
 def proved(problem: PathProblem, certificate: object) -> float:
@@ -107,6 +109,10 @@ def _wrong_order(order: Any, result: RankingResult, problem: PathProblem) -> str
         return f"order must be a permutation of 0..{n - 1}"
     if not np.array_equal(order, np.asarray(result.order)):
         return "x and order differ"
-    if np.shape(result.rank) != (n,) or not np.array_equal(np.asarray(result.rank)[order], np.arange(n)):
+    if (
+        result.rank is None
+        or np.shape(result.rank) != (n,)
+        or not np.array_equal(np.asarray(result.rank)[order], np.arange(n))
+    ):
         return "rank is not the inverse of order"
     return problem.forbids(order)

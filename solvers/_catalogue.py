@@ -135,7 +135,7 @@ EXPORTS: dict[str, str] = {
 }
 
 # Family -> module with the functions ``table()`` and ``figures(folder)`` of the demo.
-DEMOS: dict[str, str] = {"clustering": "clustering._demo"}
+DEMOS: dict[str, str] = {"clustering": "clustering._demo", "ranking": "ranking._demo"}
 
 
 def catalogue() -> tuple[Entry, ...]:

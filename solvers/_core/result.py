@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -157,6 +157,10 @@ class Result(OptimizeResult):
     certificate: Any
     history: History | None
     scale: float
+
+    if TYPE_CHECKING:  # a family's fields are keywords too
+
+        def __init__(self, **fields: Any) -> None: ...
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.keys()})

@@ -82,7 +82,9 @@ def test_tampered_batches_are_refused():
     better = type(batch)(**{**batch, "bound": batch.bound - 1e-3 * (np.arange(20) == 7)})
     assert "group 7" in verify(better, scores).message
     prices = batch.certificate.prices + np.linspace(0, 1, 9)
-    assert not verify(type(batch)(**{**batch, "certificate": dataclasses.replace(batch.certificate, prices=prices)}), scores)
+    assert not verify(
+        type(batch)(**{**batch, "certificate": dataclasses.replace(batch.certificate, prices=prices)}), scores
+    )
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_row_and_column_terms_move_only_the_ends():
     scores, a, b = rng.standard_normal((7, 7)), rng.standard_normal(7), rng.standard_normal(7)
     shifted = scores + a[:, None] + b
     for order in itertools.islice(itertools.permutations(range(7)), 50):
-        path = list(zip(order, order[1:], strict=False))
+        path = list(itertools.pairwise(order))
         moved = sum(shifted[i, j] - scores[i, j] for i, j in path)
         assert moved == pytest.approx(a.sum() + b.sum() - a[order[-1]] - b[order[0]], abs=1e-12)
 
