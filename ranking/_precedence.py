@@ -64,8 +64,8 @@ class ScoreKind:
     ----------
     kind : {"adjacency", "precedence", "unclear"}
     adjacency, precedence : float
-        Shares of the variance of the scores explained by the rank distance along the best path and along the Borda
-        order, adjusted for the number of distances. A random matrix has both near 0 (small n: up to 0.3).
+        Shares of the variance of the scores explained by the rank distance: any profile along the best path (adjusted for
+        its freedom), and a slope or step along the Borda order. A random matrix has both near 0 (small n: up to 0.3).
     """
 
     kind: Literal["adjacency", "precedence", "unclear"]
@@ -168,9 +168,9 @@ def score_kind(scores: Any) -> ScoreKind:
 
     Notes
     -----
-    Scores of either kind are roughly a function of the rank distance j - i in the order that they were made for: a peak
-    at distance 1 for adjacency, a step or slope for precedence. The function fits such a profile along the best path
-    and along the Borda order and compares the variance explained. Fewer than 6 items are always "unclear".
+    Scores of either kind are roughly a function of the rank distance j - i in the order that they were made for: a peak at
+    distance 1 for adjacency, a step or slope for precedence. The function compares the variance that each explains. Fewer
+    than 8 items are always "unclear".
 
     Examples
     --------
@@ -183,7 +183,7 @@ def score_kind(scores: Any) -> ScoreKind:
     from ranking._rank_tsp import rank_tsp
 
     matrix = _precedence_scores(scores)
-    if len(matrix) < 6:
+    if len(matrix) < 8:
         return ScoreKind("unclear", 0.0, 0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SolverWarning)

@@ -75,7 +75,7 @@ def pack_cycles(s):
 
 @njit()
 def profile_fits(s, path):
-    """Adjusted shares of variance explained by the signed rank distance along a path and along the Borda order."""
+    """Shares of variance explained by a peaked profile along a path and by a slope or step along the Borda order."""
     n = s.shape[0]
     largest = 0.0
     for i in range(n):
@@ -90,20 +90,51 @@ def profile_fits(s, path):
             if i != j:
                 excess[i] -= s[i, j] / largest
                 excess[j] += s[i, j] / largest
-    return profile_fit(s, path, n, largest), profile_fit(s, np.argsort(excess), n, largest)
+    return profile_fit(s, path, n, largest), slope_fit(s, np.argsort(excess), n, largest)
+
+
+@njit()
+def slope_fit(s, order, n, largest):
+    """Share of variance explained by the signed rank distance along an order, as a slope or as a step at 0."""
+    mean = 0.0
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                mean += s[i, j] / largest
+    mean /= n * (n - 1)
+    squares, slope, step, distances = 0.0, 0.0, 0.0, 0.0
+    for a in range(n):
+        for b in range(n):
+            if a != b:
+                value = s[order[a], order[b]] / largest - mean
+                squares += value * value
+                slope += value * (b - a)
+                step += value if b > a else -value
+                distances += (b - a) * (b - a)
+    if squares <= 1e-24 * n * n:
+        return 0.0
+    return max(slope * slope / distances, step * step / (n * (n - 1))) / squares
 
 
 @njit()
 def profile_fit(s, order, n, largest):
-    """Adjusted share of variance explained by the signed rank distance along one order."""
-    sums = np.zeros(2 * n)
-    total, squares = 0.0, 0.0
+    """Adjusted share of variance explained by the rank distance along an order; distances beyond n/2 count as one.
+
+    Wide bins only, because a single huge score would explain itself in a bin of its own.
+    """
+    half = n // 2
+    bins = 2 * half + 3
+    sums = np.zeros(bins)
+    widths = np.zeros(bins)
     cells = n * (n - 1)
+    total, squares = 0.0, 0.0
     for a in range(n):
         for b in range(n):
             if a != b:
                 value = s[order[a], order[b]] / largest
-                sums[b - a + n] += value
+                k = max(-half - 1, min(half + 1, b - a)) + half + 1
+                sums[k] += value
+                widths[k] += 1.0
                 total += value
     mean = total / cells
     for a in range(n):
@@ -113,11 +144,8 @@ def profile_fit(s, order, n, largest):
     if squares <= 1e-24 * cells:
         return 0.0
     explained = 0.0
-    for k in range(1, 2 * n):
-        width = n - abs(k - n)
-        if k != n:
-            explained += width * (sums[k] / width - mean) ** 2
-    free = cells - (2 * n - 2)
-    if free <= 0:
-        return 0.0
+    for k in range(bins):
+        if widths[k] > 0.0:
+            explained += widths[k] * (sums[k] / widths[k] - mean) ** 2
+    free = cells - 2 * half - 2
     return 1.0 - (1.0 - explained / squares) * (cells - 1) / free
