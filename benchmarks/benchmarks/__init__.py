@@ -1,0 +1,1 @@
+"""The asv suite: seconds, peak memory and certified gaps of the same calls."""
