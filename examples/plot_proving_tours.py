@@ -22,7 +22,9 @@ for name in ("br17", "ftv33", "ry48p"):
     distances = read_tsplib(files("solvers") / "_data" / f"{name}.atsp")
     results[name] = solvers.rank_tsp(distances, closed=True, maximize=False, history=True, rng=0)
     check = solvers.verify(results[name], distances, closed=True, maximize=False)
-    print(f"{name}: length {results[name].fun:g}, gap {results[name].gap:.1e}, {results[name].status.name}; {check.message}")
+    print(
+        f"{name}: length {results[name].fun:g}, gap {results[name].gap:.1e}, {results[name].status.name}; {check.message}"
+    )
 
 # %%
 # What the certificate of ftv33 holds

@@ -211,18 +211,23 @@ def tree_bound(c, parent, tail, head, leaf, ray, prices):
 
 @njit()
 def row_minimum(row, v):
-    """min_j row_j - v_j, in four independent chains."""
+    """min_j row_j - v_j, in four chains that the processor runs at once; no NaN can arise (row > -inf, v < inf)."""
     m = len(row)
     a, b, d, e = np.inf, np.inf, np.inf, np.inf
     j = 0
     while j + 3 < m:
-        a = min(a, row[j] - v[j])
-        b = min(b, row[j + 1] - v[j + 1])
-        d = min(d, row[j + 2] - v[j + 2])
-        e = min(e, row[j + 3] - v[j + 3])
+        value = row[j] - v[j]
+        a = value if value < a else a
+        value = row[j + 1] - v[j + 1]
+        b = value if value < b else b
+        value = row[j + 2] - v[j + 2]
+        d = value if value < d else d
+        value = row[j + 3] - v[j + 3]
+        e = value if value < e else e
         j += 4
     while j < m:
-        a = min(a, row[j] - v[j])
+        value = row[j] - v[j]
+        a = value if value < a else a
         j += 1
     return min(min(a, b), min(d, e))
 

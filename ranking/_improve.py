@@ -24,6 +24,8 @@ ASCENT_STEPS = 400
 ASCENT_NODES = 600
 # Part of the tolerance at which a branch is cut off; the rest is for rounding.
 CUT_SHARE = 0.5
+# Growth of a tree between its proofs, each of which costs m^2 a leaf.
+PROOF_GROWTH = 4
 # Seconds per arc inspection when a tree is proved.
 PROOF_SPEED = 1e-9
 
@@ -67,7 +69,8 @@ def ascend(run: Run) -> None:
 
 
 def grow_tree(run: Run, tree: Tree, rounds: int, most_bytes: int) -> bool:
-    """Branch and bound, least bound first, an iteration per round; the tree is proved whenever it has doubled.
+    """Branch and bound, least bound first, an iteration per round; the tree is proved at the end and whenever it has
+    grown fourfold.
 
     Returns whether it is exhausted; a tree that outgrows ``most_bytes`` is left as it was last proved.
     """
@@ -79,7 +82,7 @@ def grow_tree(run: Run, tree: Tree, rounds: int, most_bytes: int) -> bool:
         rounds -= 1
         slack = CUT_SHARE * monitor.common.tol * abs(run.upper) if math.isfinite(run.upper) else 0.0
         done = tree.advance(budget, slack)
-        if done or (tree.counts[0] >= 2 * proved and tree.nbytes <= most_bytes):
+        if done or (tree.counts[0] >= PROOF_GROWTH * proved and tree.nbytes <= most_bytes):
             proved = int(tree.counts[0])
             tree.prove()
         monitor.checkpoint()

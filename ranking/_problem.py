@@ -57,11 +57,11 @@ class PathProblem:
 
     def arcs(self, order: IntArray) -> list[float]:
         """Scores along the path, the closing arc last."""
-        heads = np.roll(order, -1) if self.closed else order[1:]
-        tails = order if self.closed else order[:-1]
         if self.n == 1:
             return []
-        values: list[float] = self.scores[tails, heads].tolist()
+        values: list[float] = self.scores[order[:-1], order[1:]].tolist()
+        if self.closed:
+            values.append(float(self.scores[order[-1], order[0]]))
         return values
 
     def value(self, order: IntArray) -> tuple[float, float]:
@@ -83,10 +83,10 @@ class PathProblem:
     def order_of(self, tour: IntArray) -> IntArray:
         """Order of the items along a cycle of nodes; a closed one begins at ``start``, or behind its weakest arc."""
         if self.depot:
-            at = int(np.flatnonzero(tour == self.n)[0])
+            at = int((tour == self.n).argmax())
             return np.concatenate([tour[at + 1 :], tour[:at]])
         if self.start >= 0:
-            at = int(np.flatnonzero(tour == self.start)[0])
+            at = int((tour == self.start).argmax())
         elif self.n == 1:
             at = 0
         else:

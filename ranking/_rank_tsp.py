@@ -228,8 +228,7 @@ def _solve(run: Run, settings: PathSettings) -> None:
 def _close_gap(run: Run, most_bytes: int) -> None:
     """Branch a little, search, branch more; "exact" then branches on, up to the limits."""
     method = run.monitor.common.method
-    kernels.neighbours(run.d, run.u, run.v, run.near)
-    distance = run.upper - float(np.sum(run.u) + np.sum(run.v))
+    distance = run.upper - run.lower
     loose = not distance <= LOOSE_GAP * abs(run.upper)
     if method == "heuristic":
         ascend(run)
@@ -254,11 +253,14 @@ def _close_gap(run: Run, most_bytes: int) -> None:
 def _root(run: Run) -> bool:
     """Assignment, patching and local search; False if the problem has no answer."""
     run.allocate()
-    code, _, cost = kernels.solve_root(run.c, run.d, run.x, run.y, run.u, run.v, run.near, run.tour)
+    code, run.lower, cost = kernels.solve_root(run.c, run.d, run.x, run.y, run.u, run.v, run.near, run.tour)
     run.prove_root(ray=code == 1)
     if code == 1:
         run.monitor.finish(Status.INFEASIBLE)
         return False
+    if code == 2:
+        # The assignment is a cycle, and its neighbour lists were left out.
+        kernels.neighbours(run.d, run.u, run.v, run.near)
     if cost < run.barrier and cost < run.upper:
         run.upper = cost
         run.offer(run.tour)

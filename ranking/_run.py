@@ -35,7 +35,7 @@ class Run:
         Cycles of cost >= barrier in d use a forbidden arc.
     tour, upper : (m,) int64, float
         Best cycle and its cost in d, inf while none is allowed.
-    x, y, u, v : assignment and prices of the root.
+    x, y, u, v, lower : assignment, prices of the root and their value.
     """
 
     def __init__(self, problem: PathProblem, common: Common, *, method: str, max_iter: int) -> None:
@@ -69,6 +69,7 @@ class Run:
         self.x, self.y = np.empty(m, np.int64), np.empty(m, np.int64)
         self.u, self.v = np.empty(m), np.empty(m)
         self.near = np.empty((m, min(NEAR, m - 1)), np.int64)
+        self.lower = -math.inf
 
     def offer(self, tour: IntArray) -> bool:
         """Offer a cycle of allowed arcs, in this run's numbering; True if it is the best so far."""
@@ -143,7 +144,7 @@ class Tree:
         self._arrays(max(64, 4 * m))
         self.parent[0] = self.tail[0] = self.head[0] = -1
         self.state[0] = OPEN
-        self.key[0] = float(np.sum(run.u) + np.sum(run.v))
+        self.key[0] = run.lower
         self.X[0], self.U[0], self.V[0] = run.x, run.u, run.v
         self.heap[0] = 0
         self.expanded = 0
@@ -212,7 +213,7 @@ class Tree:
         """Publish the bound of the leaves."""
         n = int(self.counts[0])
         state = self.state[:n]
-        leaves = np.flatnonzero(state != INNER)
+        leaves = (state != INNER).nonzero()[0]
         leaf = np.full(n, -1)
         leaf[leaves] = np.arange(len(leaves))
         parent, ray = self.parent[:n].copy(), state == EMPTY

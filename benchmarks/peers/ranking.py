@@ -85,7 +85,9 @@ def elkai(runs: int = 1) -> Solver:
         for scores in data.scores:
             n = len(scores)
             costs = (np.max(scores) - scores) if data.maximize else scores - np.min(scores)
-            factor = 1.0 if data.closed and np.all(scores == np.round(scores)) else 1e6 / max(float(np.max(costs)), 1e-300)
+            factor = (
+                1.0 if data.closed and np.all(scores == np.round(scores)) else 1e6 / max(float(np.max(costs)), 1e-300)
+            )
             size = n if data.closed else n + 1
             whole = np.zeros((size, size), dtype=np.int64)
             whole[:n, :n] = np.round(costs * factor)
