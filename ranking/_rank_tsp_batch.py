@@ -107,7 +107,7 @@ class RankingBatch(Result):
         status = Status(int(self["status"][g]))
         order = self.order[g, :n].copy() if self.order[g, 0] >= 0 else None
         fields: dict[str, Any] = {name: float(self[name][g]) for name in ("fun", "bound", "gap", "scale")} | {
-            name: self[name] for name in ("sense", "nit", "time", "backend", "method", "closed")
+            name: self[name] for name in ("sense", "nit", "time", "backend", "method", "closed", "tol")
         }
         return RankingResult(
             **fields, entry="rank_tsp", x=order, order=order, rank=None if order is None else self.rank[g, :n].copy(),
@@ -303,7 +303,7 @@ def _solve(
             for wrong, what in ((NOT_A_NUMBER, "NaN"), (ATTRACTIVE, "an infinity that attracts")):
                 if np.any(code == wrong):
                     g = int(np.argmax(code == wrong))
-                    raise InvalidProblemError(f"scores[{g}] must be {EXPECTED}; got {what} off the diagonal")
+                    raise InvalidProblemError(f"scores[{g}] must be {EXPECTED}; got {what}")
             packed.add(chosen, count[chosen], [*(slab[:k] for slab in slabs), rays[:k]], prices[:k])
             status[chosen] = np.where(code[chosen] == INFEASIBLE, int(Status.INFEASIBLE), int(Status.CONVERGED))
     hard: dict[int, Certificate] = {}
@@ -333,7 +333,7 @@ def _solve(
         entry="rank_tsp_batch", x=order, order=order, rank=rank, lengths=sizes, fun=fun, bound=bound, gap=gap,
         scale=size, sense=monitor.sense, status=status, success=good, nit=total, time=monitor.time, backend="numba",
         message=f"{int(np.sum(status == int(Status.OPTIMAL)))} of {total} groups proved optimal.",
-        method=monitor.common.method, certificate=certificate, history=None, closed=problem["closed"],
+        method=monitor.common.method, certificate=certificate, history=None, closed=problem["closed"], tol=monitor.common.tol,
     )  # fmt: skip
 
 

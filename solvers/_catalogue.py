@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DEMOS", "ENTRIES", "EXPORTS", "Entry", "catalogue", "entry_named"]
+__all__ = ["BATCHES", "DEMOS", "ENTRIES", "EXPORTS", "Entry", "catalogue", "entry_named"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,10 @@ ENTRIES: tuple[Entry, ...] = (
         model="ranking._models:rank_tsp_model",
         warm_up="ranking._warm_up:rank_tsp",
     ),
+)
+
+# Solvers of many problems at once: the fields of their results are arrays, one row per problem.
+BATCHES: tuple[Entry, ...] = (
     Entry(
         name="rank_tsp_batch",
         family="ranking",
@@ -140,13 +144,13 @@ DEMOS: dict[str, str] = {"clustering": "clustering._demo", "ranking": "ranking._
 
 def catalogue() -> tuple[Entry, ...]:
     """Every solver of the library."""
-    return ENTRIES
+    return (*ENTRIES, *BATCHES)
 
 
 def entry_named(name: str) -> Entry:
     """The entry of a function; KeyError-like message listing what there is."""
-    for entry in ENTRIES:
+    for entry in catalogue():
         if entry.name == name:
             return entry
-    known = ", ".join(entry.name for entry in ENTRIES)
+    known = ", ".join(entry.name for entry in catalogue())
     raise ValueError(f"no solver is called {name!r}; known: {known}")
