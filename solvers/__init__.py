@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from matching import MatchingResult as MatchingResult
     from matching import match_online as match_online
     from matching import pivotal_sample as pivotal_sample
+    from ranking import RankingBatch as RankingBatch
+    from ranking import RankingResult as RankingResult
+    from ranking import rank_borda as rank_borda
+    from ranking import rank_tsp as rank_tsp
+    from ranking import rank_tsp_batch as rank_tsp_batch
     from solvers._catalogue import catalogue as catalogue
     from solvers._core.errors import BackendError as BackendError
     from solvers._core.errors import CertificateError as CertificateError

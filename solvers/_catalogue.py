@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DEMOS", "ENTRIES", "EXPORTS", "Entry", "catalogue", "entry_named"]
+__all__ = ["BATCHES", "DEMOS", "ENTRIES", "EXPORTS", "Entry", "catalogue", "entry_named"]
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,36 @@ ENTRIES: tuple[Entry, ...] = (
         verifier="matching._verify:verify_match_online",
         model="matching._models:match_online_model",
         warm_up="matching._warm_up:match_online",
+        name="rank_tsp",
+        family="ranking",
+        sense="max",
+        summary="the ranking of greatest sum of scores between neighbours, proved best by branch and bound",
+        guarantee="bound >= score of every path (<= when minimising)",
+        methods=("auto", "exact", "heuristic", "greedy", "dynamic-programming"),
+        backends=("numba",),
+        omits=(),
+        reference="Carpaneto, Dell'Amico and Toth, Exact solution of large-scale asymmetric TSPs, ACM TOMS 1995",
+        verifier="ranking._verify:verify_rank_tsp",
+        model="ranking._models:rank_tsp_model",
+        warm_up="ranking._warm_up:rank_tsp",
+    ),
+)
+
+# Solvers of many problems at once: the fields of their results are arrays, one row per problem.
+BATCHES: tuple[Entry, ...] = (
+    Entry(
+        name="rank_tsp_batch",
+        family="ranking",
+        sense="max",
+        summary="best paths of thousands of small groups, each with its own proof",
+        guarantee="bound[g] >= score of every path of group g (<= when minimising)",
+        methods=("auto", "exact"),
+        backends=("numba",),
+        omits=("x0", "max_iter", "callback", "history"),
+        reference="Carpaneto, Dell'Amico and Toth, Exact solution of large-scale asymmetric TSPs, ACM TOMS 1995",
+        verifier="ranking._verify:verify_rank_tsp_batch",
+        model="",
+        warm_up="ranking._warm_up:rank_tsp_batch",
     ),
 )
 
@@ -164,6 +194,11 @@ EXPORTS: dict[str, str] = {
     "MatchingResult": "matching",
     "match_online": "matching",
     "pivotal_sample": "matching",
+    "RankingResult": "ranking",
+    "RankingBatch": "ranking",
+    "rank_borda": "ranking",
+    "rank_tsp": "ranking",
+    "rank_tsp_batch": "ranking",
     "History": "solvers._core.result",
     "Result": "solvers._core.result",
     "Status": "solvers._core.result",
@@ -191,17 +226,18 @@ DEMOS: dict[str, str] = {
     "completion": "solvers.completion._demo",
     "matching": "matching._demo",
 }
+DEMOS: dict[str, str] = {"clustering": "clustering._demo", "ranking": "ranking._demo"}
 
 
 def catalogue() -> tuple[Entry, ...]:
     """Every solver of the library."""
-    return ENTRIES
+    return (*ENTRIES, *BATCHES)
 
 
 def entry_named(name: str) -> Entry:
     """The entry of a function; KeyError-like message listing what there is."""
-    for entry in ENTRIES:
+    for entry in catalogue():
         if entry.name == name:
             return entry
-    known = ", ".join(entry.name for entry in ENTRIES)
+    known = ", ".join(entry.name for entry in catalogue())
     raise ValueError(f"no solver is called {name!r}; known: {known}")

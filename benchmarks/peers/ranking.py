@@ -1,0 +1,243 @@
+"""Best paths against elkai (LKH) and OR-Tools CP-SAT, and the learning tasks against their stated targets.
+
+The judge recomputes the score of every order from the data. Of our answers it asks in addition what ``solvers.verify``
+re-establishes; LKH proves nothing. elkai is for academic, non-commercial use, and integer only: scores are scaled by 10^6.
+
+Scores: U uniform; B = X W X^T with Gaussian X (n, 8), W; Y = X (S + 0.1 K) X^T with S the symmetric and K the skew part of
+Gaussian matrices; E = minus Euclidean distances of uniform points in the square plus 0.05 times the difference in x.
+
+    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/peers/ranking.py [--quick]
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from _compare import Judgement, Quality, Seconds, Solver, TimesLess, TimesOf, Workload, main
+
+import solvers
+from solvers.ranking import TSPRanker, read_tsplib
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Matrices of one kind, and how their paths are meant."""
+
+    scores: list[np.ndarray]
+    closed: bool = False
+    maximize: bool = True
+
+    @property
+    def problem(self) -> dict[str, bool]:
+        return {"closed": self.closed, "maximize": self.maximize}
+
+
+def matrix(kind: str, n: int, seed: int) -> np.ndarray:
+    """One score matrix of kind U, B, Y or E."""
+    rng = np.random.default_rng([seed, n, ord(kind)])
+    if kind == "U":
+        return rng.random((n, n))
+    if kind == "E":
+        points = rng.random((n, 2))
+        difference = points[:, None] - points
+        return -np.hypot(difference[..., 0], difference[..., 1]) + 0.05 * difference[..., 0]
+    X, W = rng.standard_normal((n, 8)), rng.standard_normal((8, 8))
+    if kind == "B":
+        return X @ W @ X.T
+    K = rng.standard_normal((8, 8))
+    return X @ (0.5 * (W + W.T) + 0.05 * (K - K.T)) @ X.T
+
+
+def several(kind: str, n: int, count: int) -> Any:
+    """``count`` matrices of a kind."""
+    return lambda seed: Paths([matrix(kind, n, 1000 * seed + k) for k in range(count)])
+
+
+def value(data: Paths, scores: np.ndarray, order: np.ndarray) -> float:
+    """Score of an order."""
+    total = float(np.sum(scores[order[:-1], order[1:]]))
+    return total + float(scores[order[-1], order[0]]) if data.closed else total
+
+
+def ours(method: str = "auto", **keywords: Any) -> Solver:
+    """Every matrix by itself."""
+
+    def run(data: Paths) -> list[Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", solvers.SolverWarning)
+            return [solvers.rank_tsp(s, method=method, rng=0, **data.problem, **keywords) for s in data.scores]
+
+    return Solver(f"rank_tsp {method}", run, prepare=lambda: solvers.warm_up("rank_tsp"))
+
+
+def elkai(runs: int = 1) -> Solver:
+    """LKH on integers; a dummy node with free arcs opens the path."""
+
+    def run(data: Paths) -> list[np.ndarray]:
+        import elkai as lkh
+
+        orders = []
+        for scores in data.scores:
+            n = len(scores)
+            costs = (np.max(scores) - scores) if data.maximize else scores - np.min(scores)
+            factor = (
+                1.0 if data.closed and np.all(scores == np.round(scores)) else 1e6 / max(float(np.max(costs)), 1e-300)
+            )
+            size = n if data.closed else n + 1
+            whole = np.zeros((size, size), dtype=np.int64)
+            whole[:n, :n] = np.round(costs * factor)
+            np.fill_diagonal(whole, 0)
+            tour = np.array(lkh.DistanceMatrix(whole.tolist()).solve_tsp(runs=runs)[:-1])
+            if not data.closed:
+                tour = np.roll(tour, -int(np.flatnonzero(tour == n)[0]))[1:]
+            orders.append(tour)
+        return orders
+
+    return Solver(f"elkai runs={runs}", run, needs=("elkai",))
+
+
+def cp_sat() -> Solver:
+    """OR-Tools' circuit constraint on scores in millionths."""
+
+    def run(data: Paths) -> list[np.ndarray]:
+        from ortools.sat.python import cp_model
+
+        orders = []
+        for scores in data.scores:
+            n = len(scores)
+            model = cp_model.CpModel()
+            arcs = [(i, j, model.new_bool_var("")) for i in range(n + 1) for j in range(n + 1) if i != j]
+            model.add_circuit(arcs)
+            model.maximize(sum(round(1e6 * scores[i, j]) * x for i, j, x in arcs if i < n and j < n))
+            solver = cp_model.CpSolver()
+            solver.parameters.num_workers = 1
+            solver.solve(model)
+            after = {i: j for i, j, x in arcs if solver.boolean_value(x)}
+            order = [after[n]]
+            while after[order[-1]] != n:
+                order.append(after[order[-1]])
+            orders.append(np.array(order))
+        return orders
+
+    return Solver("CP-SAT", run, needs=("ortools",), seeds=1)
+
+
+def judged(*, proved: float | None = None, shortfall: float = np.inf) -> Any:
+    """Judge: mean shortfall from the best known value; ours must be proved to ``proved`` and be within ``shortfall`` (%)."""
+    best: dict[tuple[int, int], float] = {}
+
+    def judge(data: Paths, answer: Any) -> Judgement:
+        short, gaps = [], []
+        for k, (scores, found) in enumerate(zip(data.scores, answer, strict=True)):
+            mine = isinstance(found, solvers.Result)
+            order = np.asarray(found.order if mine else found)
+            sign = 1.0 if data.maximize else -1.0
+            key = (hash(scores.tobytes()), k)
+            if key not in best:
+                longer = solvers.rank_tsp(scores, method="exact", time_limit=2.0, tol=1e-9, rng=1, **data.problem)
+                best[key] = sign * longer.fun
+            best[key] = max(best[key], sign * value(data, scores, order))
+            short.append(100.0 * (best[key] - sign * value(data, scores, order)) / abs(best[key]))
+            if mine:
+                check = solvers.verify(found, scores, **data.problem)
+                gaps.append(check.gap if check.ok else np.inf)
+        words = f"short of the best by {np.mean(short):.4f} %"
+        if gaps:
+            words += f"; proved gap median {100 * np.median(gaps):.4f} %, max {100 * np.max(gaps):.4f} %"
+        accepted = not gaps or (np.mean(short) <= shortfall and (proved is None or max(gaps) <= proved))
+        return Judgement(float(np.mean(short)), words, bool(accepted))
+
+    return judge
+
+
+def batch(kind: str, rate: float) -> Workload:
+    """4000 groups of 10."""
+
+    def run(data: Paths) -> Any:
+        return solvers.rank_tsp_batch(np.stack(data.scores), rng=0)
+
+    def judge(data: Paths, answer: Any) -> Judgement:
+        checked = solvers.verify(answer, np.stack(data.scores))
+        return Judgement(checked.gap, f"largest proved gap {checked.gap:.1e}", checked.ok and checked.gap <= 1e-6)
+
+    return Workload(
+        f"batch of n=10, {kind}", several(kind, 10, 4000),
+        Solver("rank_tsp_batch", run, prepare=lambda: solvers.warm_up("rank_tsp_batch")), judge,
+        targets=(Seconds(4000 / rate),), quick=kind == "U", note=f"4000 groups; {rate:g} groups/s",
+    )  # fmt: skip
+
+
+def tsplib(name: str) -> Workload:
+    """One of the shipped ATSP instances."""
+    path = str(files("solvers") / "_data" / f"{name}.atsp")
+    return Workload(
+        f"TSPLIB {name}", lambda seed: Paths([read_tsplib(path)], closed=True, maximize=False), ours(),
+        judged(shortfall=0.0), peers=(elkai(),), targets=(TimesLess("elkai runs=1", 4.0),), quick=name == "ftv33",
+    )  # fmt: skip
+
+
+def learning_task(seed: int) -> Any:
+    """210 groups of 30 rows, 10 Gaussian features, a linear utility with noise 0.3; the first 150 groups train."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((6300, 10))
+    utility = X @ rng.standard_normal(10)
+    return X, utility / utility.std() + 0.3 * rng.standard_normal(6300), np.repeat(np.arange(210), 30)
+
+
+def learner(name: str, **keywords: Any) -> Solver:
+    """Fit on 150 groups."""
+
+    def run(data: Any) -> Any:
+        X, y, qid = data
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return TSPRanker(random_state=0, **keywords).fit(X[qid < 150], y[qid < 150], qid=qid[qid < 150])
+
+    return Solver(name, run, prepare=lambda: run(learning_task(99)))
+
+
+def tau(least: float) -> Any:
+    """Judge: 1 - Kendall tau on the 60 held-out groups."""
+
+    def judge(data: Any, answer: Any) -> Judgement:
+        X, y, qid = data
+        found = answer.score(X[qid >= 150], y[qid >= 150], qid=qid[qid >= 150])
+        return Judgement(1.0 - found, f"tau {found:.3f}, duality gap {answer.gap_:.1e}", found >= least)
+
+    return judge
+
+
+WORKLOADS = (
+    *(
+        Workload(
+            f"n={n} {kind}, {count} matrices, certified", several(kind, n, count), ours(), judged(proved=1e-6),
+            peers=(elkai(), cp_sat()) if n == 30 else (elkai(),),
+            targets=(Seconds(count * limit), TimesLess("elkai runs=1", 50.0), *([TimesLess("CP-SAT", 500.0)] * (n == 30))),
+            quick=n == 30,
+        )
+        for n, count, limit in ((30, 20, 0.15e-3), (100, 10, 2e-3), (200, 5, 6e-3)) for kind in "UB"
+    ),
+    *(batch(kind, rate) for kind, rate in (("U", 1e5), ("B", 1e5), ("Y", 3e4), ("E", 1.5e4))),
+    *(tsplib(name) for name in ("br17", "ftv33", "ry48p")),
+    *(
+        Workload(
+            f"near-symmetric n={n} {kind}, 10 matrices", several(kind, n, 10), ours(), judged(proved=1.5e-2),
+            peers=(elkai(),), targets=(Quality(0.01), TimesOf("elkai runs=1", 1.0)),
+        )
+        for n in (30, 50) for kind in "YE"
+    ),
+    Workload("n=4000 uniform", several("U", 4000, 1), ours(tol=1e-5), judged(proved=1e-5), targets=(Seconds(2.0),), seeds=(0,)),
+    Workload("linear task, depot", learning_task, learner("local"), tau(0.72), peers=(learner("no depot", depot=False),)),
+    Workload(
+        "linear task, global loss", learning_task, learner("global", loss="global", alpha=0.1, max_iter=10, tol=1e-2),
+        tau(0.72),
+    ),
+)  # fmt: skip
+
+if __name__ == "__main__":
+    sys.exit(main("Best paths and TSPRanker against their peers", WORKLOADS))

@@ -1,0 +1,339 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+r"""Rigorous lower bounds on the cost of every Hamiltonian cycle.
+
+Costs c (m, m), +inf for a forbidden arc. For **every** vector of column prices v,
+
+    L(v) = sum_i min_j (c_ij - v_j) + sum_j v_j  <=  cost of every assignment  <=  cost of every cycle,         (1)
+
+because a cycle uses each column once. With c = 0 on the allowed arcs, L(v) > 0 proves that no assignment exists: L is
+homogeneous there, so it could be made arbitrarily large. A *tree* proves more. Each inner node names arcs a_1, ..., a_k
+that, together with the arcs forced above it, contain a cycle of fewer than m arcs; its t-th child forbids a_t and
+forces a_1, ..., a_{t-1}. The children cover every Hamiltonian cycle of their parent, so the least of the leaves' L is a
+bound. At a leaf, a forced row has its one arc, and a forced column serves no other row.
+
+For every vector of potentials p and every root r, with w_ij = c_ij + p_i,
+
+    minimum arborescence of w rooted at r  +  min_i w_ir  -  sum_i p_i  <=  cost of every cycle               (2)
+
+(Held and Karp): a cycle is an arborescence from r and one arc into r, and leaves every node once.
+
+Every rounding is charged: the bound (1) that is published is lowered by twice its error bound, verification lowers its
+own by the error bound once, so that a correct recomputation always re-establishes the claim. The recursions (2) and
+Held-Karp's round each sum downwards instead, by 4 units of roundoff when publishing and by 2 when verifying: one unit
+covers the rounding itself, so the first result lies below the second on any machine.
+
+Nothing here is used by the search.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ranking._result import ArborescenceCertificate, BranchCertificate, Certificate, RecursionCertificate
+from solvers._core.arrays import FloatArray
+from solvers._core.jit import njit
+from solvers._core.linalg import UNIT
+
+__all__ = ["PUBLISH", "VERIFY", "cycle_bound", "lowered", "sound", "tree_bound"]
+
+# Units of roundoff by which bounds are lowered, see above.
+PUBLISH = 4.0
+VERIFY = 2.0
+# Nodes up to which the subset recursion is an affordable proof.
+RECURSION_NODES = 17
+
+
+def cycle_bound(c: FloatArray, certificate: Certificate, units: float) -> float:
+    """The bound that a sound certificate proves; +inf proves that there is no cycle. ``c`` is restored if touched."""
+    m = len(c)
+    if isinstance(certificate, RecursionCertificate):
+        return float(recursion_bound(c, units * UNIT))
+    if isinstance(certificate, ArborescenceCertificate):
+        return float(arborescence_bound(c, certificate.potentials, certificate.root, units * UNIT))
+    t = certificate
+    least, total, largest = tree_bound(c, t.parent, t.tail, t.head, t.leaf, t.ray, t.prices)
+    if math.isinf(least):
+        return float(least)
+    return float(lowered(least, total, largest, m, units))
+
+
+def sound(certificate: object, m: int) -> bool:
+    """Whether a certificate has the right shapes and its tree covers every Hamiltonian cycle of m nodes."""
+    if isinstance(certificate, RecursionCertificate):
+        return m <= RECURSION_NODES
+    if isinstance(certificate, ArborescenceCertificate):
+        return np.shape(certificate.potentials) == (m,) and bool(
+            np.isfinite(certificate.potentials).all() and 0 <= certificate.root < m
+        )
+    if not isinstance(certificate, BranchCertificate):
+        return False
+    t = certificate
+    nodes = len(t.parent)
+    if not all(np.shape(a) == (nodes,) for a in (t.parent, t.tail, t.head, t.leaf, t.ray)) or nodes == 0:
+        return False
+    if t.prices.ndim != 2 or t.prices.shape[1] != m or not np.isfinite(t.prices).all():
+        return False
+    return t.parent[0] == -1 and bool(covers(m, t.parent, t.tail, t.head, t.leaf, len(t.prices)))
+
+
+@njit()
+def lowered(value, total, largest, m, units):
+    """L(v) less its rounding error, once for 2 units and twice for 4: sums of 2 m terms and m differences."""
+    return value - 0.5 * units * UNIT * ((2 * m + 8) * total + 4 * m * largest)
+
+
+@njit()
+def mark(node, parent, tail, head, arc_of, serves, touched):
+    """Write the arcs forced at a node and the nodes that forbid one; returns their number, -1 if unsound."""
+    arc_of[:] = -1
+    serves[:] = -1
+    count = 0
+    t = node
+    while t > 0:
+        if count >= len(touched):
+            return -1
+        touched[count] = t
+        count += 1
+        above = parent[t]
+        if not 0 <= above < t:
+            return -1
+        s = t - 1
+        while s > above and parent[s] == above:
+            arc_of[tail[s]] = head[s]
+            serves[head[s]] = tail[s]
+            s -= 1
+        t = above
+    return count
+
+
+@njit()
+def covers(m, parent, tail, head, leaf, n_prices):
+    """Whether the children of every inner node cover the Hamiltonian cycles of their parent."""
+    nodes = len(parent)
+    for t in range(1, nodes):
+        if not (0 <= parent[t] < t and 0 <= tail[t] < m and 0 <= head[t] < m and leaf[parent[t]] < 0):
+            return False
+        # Children of one node stand together, so that siblings are found by stepping back.
+        if parent[t] != parent[t - 1]:
+            for s in range(1, t - 1):
+                if parent[s] == parent[t]:
+                    return False
+    arc_of = np.empty(m, np.int64)
+    serves = np.empty(m, np.int64)
+    touched = np.empty(nodes, np.int64)
+    last_child = np.full(nodes, -1)
+    for t in range(1, nodes):
+        last_child[parent[t]] = t
+    for node in range(nodes):
+        if leaf[node] >= 0:
+            if leaf[node] >= n_prices:
+                return False
+            continue
+        t = last_child[node]
+        if t < 0 or mark(t, parent, tail, head, arc_of, serves, touched) < 0:
+            return False
+        arc_of[tail[t]] = head[t]
+        # Follow the forced arcs and those of all children from one of them: they must close before m steps.
+        i = tail[t]
+        steps = 0
+        while steps < m:
+            i = arc_of[i]
+            steps += 1
+            if i < 0 or i == tail[t]:
+                break
+        if i != tail[t] or steps >= m:
+            return False
+    return True
+
+
+@njit()
+def tree_bound(c, parent, tail, head, leaf, ray, prices):
+    """Least of the leaves' L(v), with the sum of the moduli in its terms and the largest modulus, over all leaves."""
+    m = c.shape[0]
+    nodes = len(parent)
+    arc_of = np.empty(m, np.int64)
+    serves = np.empty(m, np.int64)
+    touched = np.empty(nodes, np.int64)
+    v = np.empty(m)
+    saved = np.empty(nodes)
+    least, most_total, most = np.inf, 0.0, 0.0
+    for node in range(nodes):
+        if leaf[node] < 0:
+            continue
+        count = mark(node, parent, tail, head, arc_of, serves, touched)
+        if count < 0:
+            return -np.inf, 0.0, 0.0
+        for k in range(count):
+            t = touched[k]
+            saved[k] = c[tail[t], head[t]]
+            c[tail[t], head[t]] = np.inf
+        value, total, largest = 0.0, 0.0, 0.0
+        for j in range(m):
+            price = prices[leaf[node], j]
+            value += price
+            total += abs(price)
+            largest = max(largest, abs(price))
+            v[j] = price if serves[j] < 0 else -np.inf
+        for i in range(m):
+            if arc_of[i] >= 0:
+                j = arc_of[i]
+                own = prices[leaf[node], j]
+                if ray[node]:
+                    low = -own if c[i, j] < np.inf else np.inf
+                else:
+                    low = c[i, j] - own
+            elif ray[node]:
+                low = np.inf
+                for j in range(m):
+                    if c[i, j] < np.inf and -v[j] < low:
+                        low = -v[j]
+            else:
+                low = row_minimum(c[i], v)
+            value += low
+            total += abs(low)
+        for k in range(count - 1, -1, -1):
+            t = touched[k]
+            c[tail[t], head[t]] = saved[k]
+        if value == np.inf:
+            continue  # a row without arcs
+        if ray[node]:
+            # A ray of value > 0 proves that the leaf is empty; 1/2 keeps roundings of foreign rays out.
+            if not (value > 0.5 and total < 1e9):
+                return -np.inf, 0.0, 0.0
+        else:
+            least = min(least, value)
+            most_total = max(most_total, total)
+            most = max(most, largest)
+    return least, most_total, most
+
+
+@njit()
+def row_minimum(row, v):
+    """min_j row_j - v_j, in four chains that the processor runs at once; no NaN can arise (row > -inf, v < inf)."""
+    m = len(row)
+    a, b, d, e = np.inf, np.inf, np.inf, np.inf
+    j = 0
+    while j + 3 < m:
+        value = row[j] - v[j]
+        a = value if value < a else a
+        value = row[j + 1] - v[j + 1]
+        b = value if value < b else b
+        value = row[j + 2] - v[j + 2]
+        d = value if value < d else d
+        value = row[j + 3] - v[j + 3]
+        e = value if value < e else e
+        j += 4
+    while j < m:
+        value = row[j] - v[j]
+        a = value if value < a else a
+        j += 1
+    return min(min(a, b), min(d, e))
+
+
+@njit()
+def recursion_bound(c, down):
+    """Held-Karp recursion over subsets, every sum rounded down by the factor ``down``."""
+    m = c.shape[0]
+    k = m - 1
+    if k == 0:
+        return 0.0
+    best = np.full((1 << k, k), np.inf)
+    for j in range(k):
+        best[1 << j, j] = c[k, j] - down * abs(c[k, j]) if c[k, j] < np.inf else np.inf
+    for subset in range(1, 1 << k):
+        for j in range(k):
+            if subset >> j & 1 and subset != 1 << j:
+                low = np.inf
+                rest = subset ^ 1 << j
+                for i in range(k):
+                    if rest >> i & 1:
+                        total = best[rest, i] + c[i, j]
+                        if total < np.inf:
+                            low = min(low, total - down * abs(total))
+                best[subset, j] = low
+    low = np.inf
+    for i in range(k):
+        total = best[(1 << k) - 1, i] + c[i, k]
+        if total < np.inf:
+            low = min(low, total - down * abs(total))
+    return low
+
+
+@njit()
+def arborescence_bound(c, potentials, root, down):
+    """(2) by contraction: entering minima are subtracted until the cheapest entering arcs reach every node.
+
+    The value is the sum of the subtracted minima, a feasible dual point of the arborescence problem by construction.
+    """
+    m = c.shape[0]
+    w = np.empty((m, m))
+    value = 0.0
+    closing = np.inf
+    for i in range(m):
+        for j in range(m):
+            total = c[i, j] + potentials[i]
+            w[i, j] = total - down * abs(total) if total < np.inf else np.inf
+        closing = min(closing, w[i, root])
+    alive = np.arange(m)
+    count = m
+    source = np.empty(m, np.int64)
+    seen = np.empty(m, np.int64)
+    while True:
+        for k in range(count):
+            j = alive[k]
+            if j == root:
+                continue
+            low, source[j] = np.inf, -1
+            for l in range(count):
+                i = alive[l]
+                if i != j and w[i, j] < low:
+                    low, source[j] = w[i, j], i
+            if source[j] < 0:
+                return np.inf
+            for l in range(count):
+                i = alive[l]
+                if i != j and w[i, j] < np.inf:
+                    rest = w[i, j] - low
+                    w[i, j] = max(0.0, rest - down * rest)
+            value += low
+            value -= down * abs(value)
+        # Cycles of the cheapest entering arcs become nodes of their own.
+        seen[:] = -1
+        seen[root] = root
+        merged = False
+        for k in range(count):
+            j = alive[k]
+            t = j
+            while seen[t] < 0:
+                seen[t] = j
+                t = source[t]
+            if seen[t] == j and t != root:
+                merged = True
+                keep = t
+                t = source[keep]
+                while t != keep:
+                    for l in range(count):
+                        i = alive[l]
+                        if w[t, i] < w[keep, i]:
+                            w[keep, i] = w[t, i]
+                        if w[i, t] < w[i, keep]:
+                            w[i, keep] = w[i, t]
+                    seen[t] = m + 1
+                    t = source[t]
+                seen[keep] = m
+        if not merged:
+            break
+        kept = 0
+        for k in range(count):
+            if seen[alive[k]] != m + 1:
+                alive[kept] = alive[k]
+                kept += 1
+        count = kept
+    value += closing
+    value -= down * abs(value)
+    for i in range(m):
+        value -= potentials[i]
+        value -= down * abs(value)
+    return value

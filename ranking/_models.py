@@ -1,0 +1,46 @@
+"""The textbook relaxation, for any linear-programming solver."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranking._problem import path_problem
+from ranking._verify import plain_costs
+from solvers._core.errors import InvalidProblemError
+
+if TYPE_CHECKING:
+    import cvxpy
+
+__all__ = ["rank_tsp_model"]
+
+# Subsets of nodes, one constraint each: beyond this many nodes the model is not worth writing down.
+MOST_NODES = 12
+
+
+def rank_tsp_model(
+    scores: Any, *, start: Any = None, end: Any = None, closed: bool = False, maximize: bool = True
+) -> cvxpy.Problem:
+    """Dantzig, Fulkerson and Johnson: one arc out of and into each node, at most |S| - 1 arcs inside each subset S.
+
+    Variables X (m, m) with the depot last where the path is open; all subset constraints are written out, so at most 12
+    nodes. The value is the subtour bound; with ``boolean`` variables it would be the optimum.
+    """
+    import cvxpy
+
+    problem = path_problem(scores, start, end, closed, maximize)
+    m = problem.m
+    if not 2 <= m <= MOST_NODES:
+        raise InvalidProblemError(f"the reference model is written out for 2 to {MOST_NODES} nodes; got {m}")
+    c = plain_costs(problem)
+    allowed = np.isfinite(c)
+    x = cvxpy.Variable((m, m), nonneg=True, name="X")
+    value = cvxpy.sum(cvxpy.multiply(problem.sign * np.where(allowed, c, 0.0), x))
+    constraints = [cvxpy.sum(x, axis=0) == 1, cvxpy.sum(x, axis=1) == 1, cvxpy.multiply(~allowed, x) == 0]
+    members = (np.arange(1, 2**m - 1)[:, None] >> np.arange(m)) & 1
+    members = members[(members.sum(axis=1) >= 2) & (members[:, 0] == 0)].astype(np.float64)
+    inside = np.einsum("si,sj->sij", members, members).reshape(len(members), -1)
+    if len(members):
+        constraints.append(inside @ cvxpy.vec(x, order="C") <= members.sum(axis=1) - 1)
+    return cvxpy.Problem(cvxpy.Maximize(value) if problem.maximize else cvxpy.Minimize(value), constraints)

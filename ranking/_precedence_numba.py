@@ -1,0 +1,151 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+"""Compiled kernels for precedence scores: insertion search, packing of three-cycles, distance profiles."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solvers._core.jit import njit
+
+__all__ = ["insertion_search", "pack_cycles", "profile_fits"]
+
+MOST_SWEEPS = 1000
+NOTICEABLE = 1e-12
+
+
+@njit()
+def insertion_search(s, order):
+    """Move single items to their best places until no move helps; changes ``order``, returns the value of the order."""
+    n = len(order)
+    largest = np.max(np.abs(s))
+    for _ in range(MOST_SWEEPS):
+        improved = False
+        for position in range(n):
+            item = order[position]
+            best, to = NOTICEABLE * largest, position
+            gain = 0.0
+            for k in range(position - 1, -1, -1):
+                gain += s[item, order[k]] - s[order[k], item]
+                if gain > best:
+                    best, to = gain, k
+            gain = 0.0
+            for k in range(position + 1, n):
+                gain += s[order[k], item] - s[item, order[k]]
+                if gain > best:
+                    best, to = gain, k
+            if to < position:
+                for k in range(position, to, -1):
+                    order[k] = order[k - 1]
+            else:
+                for k in range(position, to):
+                    order[k] = order[k + 1]
+            order[to] = item
+            improved = improved or to != position
+        if not improved:
+            break
+    total = 0.0
+    for i in range(n):
+        for j in range(i + 1, n):
+            total += s[order[i], order[j]]
+    return total
+
+
+@njit()
+def pack_cycles(s):
+    """Greedy packing of three-cycles of preferred arcs: the sum of their weights."""
+    n = s.shape[0]
+    w = np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            w[i, j] = max(0.0, s[i, j] - s[j, i]) if i != j else 0.0
+    total = 0.0
+    for i in range(n):
+        for j in range(n):
+            for k in range(n):
+                if w[i, j] <= 0.0:
+                    break
+                if w[j, k] > 0.0 and w[k, i] > 0.0:
+                    weight = min(w[i, j], w[j, k], w[k, i])
+                    w[i, j] -= weight
+                    w[j, k] -= weight
+                    w[k, i] -= weight
+                    total += weight
+    return total
+
+
+@njit()
+def profile_fits(s, path):
+    """Shares of variance explained by a peaked profile along a path and by a slope or step along the Borda order."""
+    n = s.shape[0]
+    largest = 0.0
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                largest = max(largest, abs(s[i, j]))
+    if largest == 0.0 or largest == np.inf:
+        return 0.0, 0.0
+    excess = np.zeros(n)
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                excess[i] -= s[i, j] / largest
+                excess[j] += s[i, j] / largest
+    return profile_fit(s, path, n, largest), slope_fit(s, np.argsort(excess), n, largest)
+
+
+@njit()
+def slope_fit(s, order, n, largest):
+    """Share of variance explained by the signed rank distance along an order, as a slope or as a step at 0."""
+    mean = 0.0
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                mean += s[i, j] / largest
+    mean /= n * (n - 1)
+    squares, slope, step, distances = 0.0, 0.0, 0.0, 0.0
+    for a in range(n):
+        for b in range(n):
+            if a != b:
+                value = s[order[a], order[b]] / largest - mean
+                squares += value * value
+                slope += value * (b - a)
+                step += value if b > a else -value
+                distances += (b - a) * (b - a)
+    if squares <= 1e-24 * n * n:
+        return 0.0
+    return max(slope * slope / distances, step * step / (n * (n - 1))) / squares
+
+
+@njit()
+def profile_fit(s, order, n, largest):
+    """Adjusted share of variance explained by the rank distance along an order; distances beyond n/2 count as one.
+
+    Wide bins only, because a single huge score would explain itself in a bin of its own.
+    """
+    half = n // 2
+    bins = 2 * half + 3
+    sums = np.zeros(bins)
+    widths = np.zeros(bins)
+    cells = n * (n - 1)
+    total, squares = 0.0, 0.0
+    for a in range(n):
+        for b in range(n):
+            if a != b:
+                value = s[order[a], order[b]] / largest
+                k = max(-half - 1, min(half + 1, b - a)) + half + 1
+                sums[k] += value
+                widths[k] += 1.0
+                total += value
+    mean = total / cells
+    for a in range(n):
+        for b in range(n):
+            if a != b:
+                squares += (s[order[a], order[b]] / largest - mean) ** 2
+    if squares <= 1e-24 * cells:
+        return 0.0
+    explained = 0.0
+    for k in range(bins):
+        if widths[k] > 0.0:
+            explained += widths[k] * (sums[k] / widths[k] - mean) ** 2
+    free = cells - 2 * half - 2
+    return 1.0 - (1.0 - explained / squares) * (cells - 1) / free

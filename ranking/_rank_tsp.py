@@ -1,0 +1,307 @@
+"""``rank_tsp``: the best path through all items, and a proof that no path is better."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ranking import _kernels_numba as kernels
+from ranking._bounds import RECURSION_NODES
+from ranking._improve import RESTARTS, ascend, grow_tree, improve
+from ranking._precedence_numba import profile_fits
+from ranking._problem import path_problem
+from ranking._result import RankingResult
+from ranking._run import Run, Tree
+from solvers._catalogue import entry_named
+from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.backend import choose_backend
+from solvers._core.errors import InvalidProblemError, SolverWarning
+from solvers._core.options import check_common, check_integer
+from solvers._core.random import RNG
+from solvers._core.result import Status
+
+__all__ = ["path_order", "rank_tsp"]
+
+# Items up to which "auto" prefers the subset recursion.
+SMALL_ITEMS = 7
+# Items from which the fit of the decoder is judged.
+WARNED_ITEMS = 10
+# Rounds (max_iter) by default; each is a few milliseconds of work.
+EXACT_ROUNDS = 10**9
+# Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
+# then consist of two-cycles, branching on them is slow, and turning paths round pays.
+LOOSE_GAP = 0.01
+# Relative distance above which other bounds come before branching.
+HOPELESS_GAP = 0.25
+# Rounds of branching: where the assignment is tight; before and after the first local search where it is loose.
+TIGHT_ROUNDS = 100
+FIRST_ROUNDS = 1
+LOOSE_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """Options: memory up to which the certificate keeps the whole tree."""
+
+    certificate_bytes: int = 2**28
+
+
+def rank_tsp(
+    scores: Any,
+    *,
+    start: Any = None,
+    end: Any = None,
+    closed: bool = False,
+    maximize: bool = True,
+    method: str = "auto",
+    x0: Any = None,
+    tol: float = 1e-6,
+    max_iter: int | None = None,
+    time_limit: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    rng: RNG = None,
+    history: bool = False,
+    verbose: int = 0,
+    backend: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> RankingResult:
+    r"""Rank items by the path of greatest total score between neighbours, with a proof that no path is better.
+
+    .. math:: \max_{\pi} \; \sum_{k=1}^{n-1} s_{\pi_k \pi_{k+1}} \quad (+\, s_{\pi_n \pi_1} \text{ if closed})
+
+    over all permutations of the items; ``scores[i, j]`` says how well j follows *immediately* after i. For scores that
+    say whether i comes *anywhere* before j, see ``ranking.rank_borda`` and ``ranking.score_kind``.
+
+    Parameters
+    ----------
+    scores : (n, n) array_like or networkx.DiGraph
+        Any unit. ``-inf`` (``+inf`` when minimising) forbids an arc, as does an absent edge of a graph, whose
+        ``weight`` attribute (default 1) is the score. The diagonal is ignored, but must not
+        be NaN or attract. NumPy, lists, pandas; not modified.
+    start, end : int or node, optional
+        First and last item; free by default. ``end`` has no meaning for a closed path.
+    closed : bool
+        Whether the path returns to its first item. The order then begins at ``start``, or behind its weakest arc.
+    maximize : bool
+        Maximise (default) or minimise.
+    method : {"auto", "exact", "heuristic", "greedy", "dynamic-programming"}
+        ``"auto"``: exact where that takes milliseconds, otherwise the best path found with its bound. ``"exact"``:
+        branches until proved or limited. ``"heuristic"``: local search and the best cheap bound, no branching.
+        ``"greedy"``: one pass of assignment, patching and segment exchange. ``"dynamic-programming"``: subset
+        recursion, up to 16 items.
+    x0 : RankingResult or (n,) permutation, optional
+        An order to start from.
+    tol : float
+        The run ends as OPTIMAL once ``gap <= tol``; as CONVERGED once the tree is exhausted or the method has done its
+        work. With ``tol=0`` an exhausted tree means optimal up to the rounding that ``gap`` shows.
+    max_iter : int, optional
+        Rounds of a few milliseconds: the first pass, restarts, and bundles of tree nodes. No limit by default; every
+        method but "exact" ends by itself.
+    time_limit : float, optional
+        Seconds.
+    callback : callable, optional
+        Called as ``callback(intermediate_result)`` after each round; a true answer or StopIteration ends the run.
+    rng : int, Generator, SeedSequence or None
+        Decides between equally good orders and seeds the restarts. The order of the input never decides.
+    history : bool
+        Keep a :class:`solvers.History` of the rounds.
+    verbose : {0, 1, 2}
+        Silent; a summary line; a table row per round (standard error).
+    backend : {"auto", "numba"}
+        The search is sequential and runs on the host; other array kinds must be brought there first.
+    options : mapping, optional
+        ``certificate_bytes`` (2**28): size of the tree at which branching stops, so that its proof can be kept.
+
+    Returns
+    -------
+    RankingResult
+        ``order`` (n,) best first, ``rank`` its inverse, ``fun`` the path's score in the unit of ``scores``, ``bound``,
+        ``gap``. Status INFEASIBLE, ``order=None``, where no path avoids the forbidden arcs.
+
+    Raises
+    ------
+    InvalidProblemError
+        NaN, infinite attraction, wrong shapes, contradictory ends.
+
+    Notes
+    -----
+    *Guarantee.* No allowed path scores above ``bound`` (below it when minimising), rounding errors included; integer
+    scores near 2**53 add up to rounded sums, which the bound covers. Relative gaps are taken over the size of the
+    path's own arcs. An open path is a cycle through a depot with free arcs. Assignment duals give the first bound,
+    patched and improved by segment exchange; branching forbids the arcs of a short cycle one by one, each child costing
+    one augmenting path. For nearly symmetric scores paths are also turned round, in constant time per trial by prefix
+    sums, and node potentials are raised towards the subtour bound.
+
+    A ``SolverWarning`` says so where the scores look like precedence scores, for which a path is the wrong decoder.
+
+    *Complexity.* O(n^3) at worst and about O(n^2) on typical scores for the first pass; exponential in the worst case
+    for a proof. Memory: three n x n matrices and the tree.
+
+    References
+    ----------
+    G. Carpaneto, M. Dell'Amico, P. Toth, Exact solution of large-scale, asymmetric traveling salesman problems, ACM
+    Trans. Math. Softw. 21, 1995.
+    R. Jonker, A. Volgenant, A shortest augmenting path algorithm for dense and sparse linear assignment problems,
+    Computing 38, 1987.
+    M. Held, R. Karp, The traveling-salesman problem and minimum spanning trees, Oper. Res. 18, 1970.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import solvers
+    >>> scores = np.array([[0, 9, 1, 1], [1, 0, 1, 8], [2, 1, 0, 1], [1, 1, 7, 0]])
+    >>> result = solvers.rank_tsp(scores)
+    >>> result.order.tolist(), result.fun, result.status.name
+    ([0, 1, 3, 2], 24.0, 'OPTIMAL')
+    """
+    entry = entry_named("rank_tsp")
+    common = check_common(
+        entry.name,
+        method=method,
+        methods=entry.methods,
+        tol=tol,
+        max_iter=max_iter,
+        time_limit=time_limit,
+        callback=callback,
+        rng=rng,
+        history=history,
+        verbose=verbose,
+        options=options,
+    )
+    settings = common.settings(PathSettings)
+    check_integer("options['certificate_bytes']", settings.certificate_bytes, low=0)
+    if type(scores) is not np.ndarray or backend != "auto":
+        choose_backend("ranking", backend, entry.backends, scores=None if hasattr(scores, "adjacency") else scores)
+    problem = path_problem(scores, start, end, closed, maximize)
+    run = Run(problem, common, method=method, max_iter=EXACT_ROUNDS)
+    if x0 is not None:
+        _start_from(run, x0)
+    _solve(run, settings)
+    result = run.monitor.result()
+    assert isinstance(result, RankingResult)
+    if result.order is not None and maximize and not (closed or run.forbidden) and problem.n >= WARNED_ITEMS:
+        _warn_of_precedence(problem.scores, result.order)
+    return result
+
+
+def path_order(scores: FloatArray, *, closed: bool, rng: np.random.Generator) -> IntArray:
+    """Order of greatest score, without the warning about the kind of score."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SolverWarning)
+        order = rank_tsp(scores, closed=closed, rng=rng).order
+    assert order is not None
+    return order
+
+
+def _warn_of_precedence(scores: Any, order: Any) -> None:
+    """Warn where the scores look like "anywhere before" rather than "immediately before"."""
+    adjacency, precedence = profile_fits(scores, order)
+    if precedence >= max(0.5, adjacency + 0.2):
+        warnings.warn(
+            "scores look like precedence scores (i anywhere before j): the Borda order explains "
+            f"{precedence:.0%} of their variance and the best path {adjacency:.0%}; rank_borda may be the right decoder",
+            SolverWarning,
+            stacklevel=3,
+        )
+
+
+def _solve(run: Run, settings: PathSettings) -> None:
+    """The ladder: recursion; assignment, patching, exchange; then search for better tours and bounds, and branching."""
+    monitor, problem = run.monitor, run.problem
+    method = monitor.common.method
+    if problem.n == 1 or method == "dynamic-programming" or (method == "auto" and problem.n <= SMALL_ITEMS):
+        _recursion(run)
+        return
+    monitor.running()
+    if not _root(run):
+        return
+    monitor.checkpoint()
+    if monitor.status is None and method != "greedy":
+        _close_gap(run, settings.certificate_bytes)
+    monitor.finish(Status.CONVERGED if monitor.x is not None else Status.STALLED)
+
+
+def _close_gap(run: Run, most_bytes: int) -> None:
+    """Branch a little, search, branch more; "exact" then branches on, up to the limits."""
+    method = run.monitor.common.method
+    distance = run.upper - run.lower
+    loose = not distance <= LOOSE_GAP * abs(run.upper)
+    if method == "heuristic":
+        ascend(run)
+        improve(run, range(RESTARTS), turn=loose)
+        return
+    tree = Tree(run)
+    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
+    if not hopeless and grow_tree(run, tree, FIRST_ROUNDS if loose else TIGHT_ROUNDS, most_bytes):
+        return
+    ascend(run)
+    improve(run, range(1), turn=loose)
+    if grow_tree(run, tree, LOOSE_ROUNDS, most_bytes):
+        return
+    improve(run, range(1, RESTARTS), turn=loose)
+    if method == "exact" and not grow_tree(run, tree, EXACT_ROUNDS, most_bytes):
+        run.monitor.finish(
+            Status.STALLED,
+            f"The tree outgrew options['certificate_bytes'] = {most_bytes} after {tree.expanded} nodes; raise it.",
+        )
+
+
+def _root(run: Run) -> bool:
+    """Assignment, patching and local search; False if the problem has no answer."""
+    run.allocate()
+    code, run.lower, cost = kernels.solve_root(run.c, run.d, run.x, run.y, run.u, run.v, run.near, run.tour)
+    run.prove_root(ray=code == 1)
+    if code == 1:
+        run.monitor.finish(Status.INFEASIBLE)
+        return False
+    if code == 2:
+        # The assignment is a cycle, and its neighbour lists were left out.
+        kernels.neighbours(run.d, run.u, run.v, run.near)
+    if cost < run.barrier and cost < run.upper:
+        run.upper = cost
+        run.offer(run.tour)
+    return True
+
+
+def _recursion(run: Run) -> None:
+    """The subset recursion; one iteration."""
+    problem, monitor = run.problem, run.monitor
+    monitor.method = "dynamic-programming"
+    if problem.m > RECURSION_NODES:
+        raise InvalidProblemError(
+            f"method='dynamic-programming' takes up to {RECURSION_NODES - problem.depot} items here (its work doubles with "
+            f"each); got {problem.n}: use method='exact'"
+        )
+    monitor.running()
+    if problem.n == 1:
+        run.offer_order(np.zeros(1, dtype=np.int64))
+    elif kernels.subset_recursion(run.c, run.tour) < math.inf:
+        run.offer(run.tour)
+    run.prove_small()
+    monitor.checkpoint()
+    monitor.finish(Status.CONVERGED if monitor.x is not None else Status.INFEASIBLE)
+
+
+def _start_from(run: Run, x0: Any) -> None:
+    """Offer the order of a previous result, or a permutation of the items, if the problem allows it."""
+    problem = run.problem
+    given = x0.order if isinstance(x0, RankingResult) else x0
+    if given is None:
+        return
+    order = np.asarray(given)
+    if order.shape != (problem.n,) or not np.array_equal(np.sort(order), np.arange(problem.n)):
+        raise InvalidProblemError(f"x0 must be a RankingResult or a permutation of 0..{problem.n - 1}; got {given!r}")
+    order = order.astype(np.int64)
+    if wrong := problem.forbids(order):
+        raise InvalidProblemError(f"x0 must be an allowed order; {wrong}")
+    place = np.empty(problem.n, dtype=np.int64)
+    place[run.perm] = np.arange(problem.n)
+    tour = place[order]
+    run.tour[:] = np.append(tour, problem.n) if problem.depot else tour
+    run.upper = float(kernels.tour_cost(run.d, run.tour))
+    run.offer(run.tour)

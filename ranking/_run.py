@@ -1,0 +1,224 @@
+"""One run of a path search: the problem in random order, the monitor, and how cycles become answers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ranking import _kernels_numba as kernels
+from ranking._bounds import PUBLISH, cycle_bound
+from ranking._problem import PathProblem
+from ranking._result import BranchCertificate, Certificate, RankingResult, RecursionCertificate
+from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.linalg import UNIT
+from solvers._core.monitor import Monitor
+from solvers._core.options import Common
+
+__all__ = ["Run", "Tree"]
+
+# Successors per node that local search looks at.
+NEAR = 10
+
+
+class Run:
+    """State that the phases of a method share, in the numbering of a random order of the items.
+
+    The random order is what decides between equally good answers, so that the order of the input never does.
+
+    Attributes
+    ----------
+    c, d : (m, m) float64
+        Costs with +inf for forbidden arcs, and with a huge finite cost instead (the same array where none is
+        forbidden).
+    barrier : float
+        Cycles of cost >= barrier in d use a forbidden arc.
+    tour, upper : (m,) int64, float
+        Best cycle and its cost in d, inf while none is allowed.
+    x, y, u, v, lower : assignment, prices of the root and their value.
+    """
+
+    def __init__(self, problem: PathProblem, common: Common, *, method: str, max_iter: int) -> None:
+        self.problem = problem
+        n, m = problem.n, problem.m
+        self.perm = common.rng.permutation(n)
+        self.c, self.largest, self.forbidden = problem.costs(self.perm)
+        self.nodes_of: IntArray = np.append(self.perm, n) if problem.depot else self.perm
+        self.d = self.c
+        self.barrier = math.inf
+        ends_fixed = problem.depot and (problem.start >= 0 or problem.end >= 0)
+        if self.forbidden or ends_fixed:
+            huge = 4.0 * (m + 1) * self.largest if self.largest > 0 else 1.0
+            self.d = np.where(np.isinf(self.c), huge, self.c)
+            self.barrier = 0.5 * huge
+        self.tour = np.zeros(m, dtype=np.int64)
+        self.upper = math.inf
+        self.monitor = Monitor(
+            common,
+            sense="max" if problem.maximize else "min",
+            scale=0.0,
+            max_iter=max_iter,
+            package=self._package,
+            method=method,
+            backend="numba",
+        )
+
+    def allocate(self) -> None:
+        """Room for the assignment and the neighbour lists."""
+        m = self.problem.m
+        self.x, self.y = np.empty(m, np.int64), np.empty(m, np.int64)
+        self.u, self.v = np.empty(m), np.empty(m)
+        self.near = np.empty((m, min(NEAR, m - 1)), np.int64)
+        self.lower = -math.inf
+
+    def offer(self, tour: IntArray) -> bool:
+        """Offer a cycle of allowed arcs, in this run's numbering; True if it is the best so far."""
+        return self.offer_order(self.problem.order_of(self.nodes_of[tour]))
+
+    def offer_order(self, order: IntArray) -> bool:
+        """Offer an order of the items."""
+        fun, scale = self.problem.value(order)
+        monitor = self.monitor
+        if monitor.x is not None and not (fun > monitor.fun if self.problem.maximize else fun < monitor.fun):
+            return False
+        # Size of the answer, and the one rounding of its value.
+        monitor.scale, monitor.fun_slack = scale, 2.0 * UNIT * abs(fun)
+        return monitor.incumbent(order, fun)
+
+    def prove(self, certificate: Certificate, stored: Certificate) -> None:
+        """Publish what a certificate in this run's numbering proves; ``stored`` is the same in the caller's.
+
+        Recursions, whose roundings depend on the numbering, are evaluated in the caller's: pass ``stored`` twice.
+        """
+        c = self.c
+        if certificate is stored:
+            place = np.argsort(self.nodes_of)
+            c = c[np.ix_(place, place)]
+        self.monitor.prove(self.problem.sign * cycle_bound(c, certificate, PUBLISH), stored)
+
+    def prove_root(self, *, ray: bool = False) -> None:
+        """Publish the bound of the assignment's prices."""
+        certificate = leaf_certificate(self.v[None, :], ray)
+        self.prove(certificate, leaf_certificate(self.renumber(self.v[None, :]), ray))
+
+    def prove_small(self) -> None:
+        """Publish the bound of the verifier's own recursion."""
+        certificate = RecursionCertificate()
+        self.prove(certificate, certificate)
+
+    def renumber(self, prices: FloatArray) -> FloatArray:
+        """Columns of vectors per node, from this run's numbering to the caller's."""
+        out = np.empty_like(prices)
+        out[:, self.nodes_of] = prices
+        return out
+
+    def _package(self, monitor: Monitor) -> RankingResult:
+        order = monitor.x
+        rank = None
+        if order is not None:
+            rank = np.empty_like(order)
+            rank[order] = np.arange(len(order))
+        return RankingResult(
+            **monitor.fields(), order=order, rank=rank, nodes=self.problem.nodes, closed=self.problem.closed
+        )
+
+
+def leaf_certificate(prices: FloatArray, ray: bool) -> BranchCertificate:
+    """A tree that is its root."""
+    return BranchCertificate(_ROOT, _NONE, _NONE, _FIRST, _RAY if ray else _NO_RAY, prices)
+
+
+_ROOT, _NONE, _FIRST = np.array([-1]), np.array([-1]), np.array([0])
+_RAY, _NO_RAY = np.array([True]), np.array([False])
+
+OPEN, INNER, CUT, EMPTY = range(4)
+
+
+class Tree:
+    """The branch-and-bound tree of a run, grown in rounds; see ``branch`` in the kernels."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        m = run.problem.m
+        self.counts = np.array([1, 1])
+        self._arrays(max(64, 4 * m))
+        self.parent[0] = self.tail[0] = self.head[0] = -1
+        self.state[0] = OPEN
+        self.key[0] = run.lower
+        self.X[0], self.U[0], self.V[0] = run.x, run.u, run.v
+        self.heap[0] = 0
+        self.expanded = 0
+
+    def _arrays(self, room: int) -> None:
+        m = self.run.problem.m
+        self.parent, self.tail, self.head = (np.empty(room, np.int64) for _ in range(3))
+        self.state, self.heap = np.empty(room, np.int64), np.empty(room, np.int64)
+        self.key = np.empty(room)
+        self.X = np.empty((room, m), np.int64)
+        self.U, self.V = np.empty((room, m)), np.empty((room, m))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the nodes in use."""
+        return int(self.counts[0]) * 8 * (3 * self.run.problem.m + 6)
+
+    def grow(self) -> None:
+        """Double the room."""
+        names = ("parent", "tail", "head", "state", "heap", "key", "X", "U", "V")
+        old = [getattr(self, name) for name in names]
+        self._arrays(2 * len(self.parent) + self.run.problem.m)
+        for name, array in zip(names, old, strict=True):
+            getattr(self, name)[: len(array)] = array
+
+    def advance(self, budget: int, slack: float) -> bool:
+        """Expand up to ``budget`` nodes; True if none is left that could beat the incumbent by more than ``slack``."""
+        run = self.run
+        before = run.upper
+        while True:
+            reason, run.upper, expanded = kernels.branch(
+                run.c,
+                run.d,
+                slack,
+                run.barrier,
+                self.parent,
+                self.tail,
+                self.head,
+                self.state,
+                self.key,
+                self.X,
+                self.U,
+                self.V,
+                self.heap,
+                self.counts,
+                run.upper,
+                run.tour,
+                run.near,
+                budget,
+            )
+            self.expanded += expanded
+            budget -= expanded
+            if reason != 2:
+                break
+            self.grow()
+        if run.upper < before:
+            run.offer(run.tour)
+        return bool(reason == 0)
+
+    @property
+    def lower(self) -> float:
+        """Least key of the open nodes: what the tree would prove but for rounding."""
+        return float(self.key[self.heap[0]]) if self.counts[1] else math.inf
+
+    def prove(self) -> None:
+        """Publish the bound of the leaves."""
+        n = int(self.counts[0])
+        state = self.state[:n]
+        leaves = (state != INNER).nonzero()[0]
+        leaf = np.full(n, -1)
+        leaf[leaves] = np.arange(len(leaves))
+        parent, ray = self.parent[:n].copy(), state == EMPTY
+        tail, head, prices = self.tail[:n].copy(), self.head[:n].copy(), self.V[leaves]
+        mine = BranchCertificate(parent, tail, head, leaf, ray, prices)
+        names = np.append(self.run.nodes_of, -1)
+        theirs = BranchCertificate(parent, names[tail], names[head], leaf, ray, self.run.renumber(prices))
+        self.run.prove(mine, theirs)

@@ -1,0 +1,103 @@
+"""Batches: the same answers as one by one, whatever the threads, the padding and the neighbours."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numba
+import numpy as np
+import pytest
+
+from solvers import InvalidProblemError, Status, rank_tsp, rank_tsp_batch, verify
+
+
+def groups(count=60, n=6, seed=0, forbidden=0.2):
+    rng = np.random.default_rng(seed)
+    scores = rng.standard_normal((count, n, n))
+    scores[rng.random(scores.shape) < forbidden] = -np.inf
+    return scores, rng.integers(1, n + 1, count)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("maximize", [False, True])
+def test_groups_agree_with_single_problems_and_verify(closed, maximize):
+    scores, lengths = groups()
+    scores = scores if maximize else -scores
+    batch = rank_tsp_batch(scores, lengths, closed=closed, maximize=maximize, rng=0)
+    assert verify(batch, scores, lengths, closed=closed, maximize=maximize)
+    for g, n in enumerate(lengths):
+        group, alone = batch[g], rank_tsp(scores[g, :n, :n], closed=closed, maximize=maximize, rng=0)
+        assert verify(group, scores[g, :n, :n], closed=closed, maximize=maximize)
+        assert group.status is alone.status
+        assert group.fun == alone.fun or abs(group.fun - alone.fun) <= 1e-6 * max(abs(alone.fun), alone.scale * 1e-6)
+    assert batch.success == bool(np.all(batch.status <= Status.CONVERGED))
+
+
+def test_the_number_of_threads_changes_nothing():
+    scores, lengths = groups(count=200)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        one = rank_tsp_batch(scores, lengths, rng=3)
+    finally:
+        numba.set_num_threads(threads)
+    many = rank_tsp_batch(scores, lengths, rng=3)
+    np.testing.assert_array_equal(one.order, many.order)
+    np.testing.assert_array_equal(one.bound, many.bound)
+
+
+def test_hard_groups_are_solved_one_by_one():
+    rng = np.random.default_rng(1)
+    points = rng.random((4, 16, 2))
+    scores = -np.hypot(*np.moveaxis(points[:, :, None] - points[:, None], -1, 0))
+    batch = rank_tsp_batch(scores, rng=0)
+    assert verify(batch, scores)
+    assert batch.gap.max() < 0.02
+
+
+def test_padding_is_never_read_and_lists_know_their_sizes():
+    scores, lengths = groups(forbidden=0.0)
+    padded = scores.copy()
+    for g, n in enumerate(lengths):
+        padded[g, n:] = padded[g, :, n:] = np.nan
+    batch = rank_tsp_batch(padded, lengths, rng=0)
+    listed = rank_tsp_batch([scores[g, :n, :n] for g, n in enumerate(lengths)], rng=0)
+    np.testing.assert_array_equal(batch.order, listed.order)
+    assert all(batch.rank[g, batch.order[g, k]] == k for g, n in enumerate(lengths) for k in range(n))
+
+
+def test_limits_leave_groups_open_and_say_so():
+    scores = np.random.default_rng(0).random((50, 20, 20))
+    batch = rank_tsp_batch(scores, time_limit=1e-9, rng=0)
+    assert not batch.success
+    assert (batch.status == Status.TIME_LIMIT).all()
+    assert np.isinf(batch.bound).all()
+    assert verify(batch, scores)
+
+
+def test_tampered_batches_are_refused():
+    scores = np.random.default_rng(0).random((20, 8, 8))
+    batch = rank_tsp_batch(scores, rng=0)
+    assert verify(batch, scores)
+    better = type(batch)(**{**batch, "bound": batch.bound - 1e-3 * (np.arange(20) == 7)})
+    assert "group 7" in verify(better, scores).message
+    prices = batch.certificate.prices + np.linspace(0, 1, 9)
+    assert not verify(
+        type(batch)(**{**batch, "certificate": dataclasses.replace(batch.certificate, prices=prices)}), scores
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((np.zeros((2, 3, 4)),), "square"),
+        ((np.full((2, 3, 3), np.nan),), r"scores\[0\].*NaN"),
+        (([],), "at least one"),
+        (([np.zeros((2, 2))], [2]), "lengths must be None"),
+        ((np.zeros((2, 3, 3)), [1, 4]), "from 1 to 3"),
+        ((np.zeros((2, 3, 3)), [1.0, 2.0]), "integers"),
+    ],
+)
+def test_wrong_input_is_named(arguments, words):
+    with pytest.raises(InvalidProblemError, match=words):
+        rank_tsp_batch(*arguments)

@@ -1,0 +1,101 @@
+"""Precedence scores: bounds against brute force, and the diagnostic that tells them from path scores."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.metrics import ndcg_score
+
+import solvers
+from ranking import (
+    group_mean,
+    kendall_tau,
+    mean_average_precision,
+    mean_reciprocal_rank,
+    ndcg,
+    rank_borda,
+    rank_linear,
+    read_tsplib,
+    score_kind,
+)
+
+
+def test_linear_ordering_bounds_exceed_brute_force():
+    rng = np.random.default_rng(0)
+    for trial in range(100):
+        n = int(rng.integers(1, 7))
+        scores = rng.standard_normal((n, n)) * 10.0 ** rng.integers(-8, 9)
+        if trial % 3 == 0:
+            scores = rng.integers(-2, 3, (n, n)).astype(float)
+        best = max(
+            sum(scores[a, b] for a, b in itertools.combinations(order, 2)) for order in itertools.permutations(range(n))
+        )
+        borda, linear = rank_borda(scores), rank_linear(scores, rng=0)
+        assert borda.bound >= best
+        assert borda.fun <= linear.fun + 1e-12 * abs(linear.fun)
+        assert linear.fun <= best + 1e-12 * max(abs(best), np.abs(scores).sum())
+        assert linear.fun >= best - 1e-9 * np.abs(scores).sum() or n > 4
+
+
+def test_cycles_tighten_the_bound_to_the_optimum():
+    cycle = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    assert rank_linear(cycle).gap < 1e-12
+    assert rank_linear(cycle).fun == 2.0
+
+
+def kinds(n, rng):
+    u = rng.permutation(n).astype(float)
+    gap = u[None, :] - u[:, None]
+    return u, 1 / (1 + np.exp(-gap / 3)), np.exp(-np.abs(gap - 1) / 2)
+
+
+@pytest.mark.parametrize("n", [10, 30])
+def test_each_kind_of_score_has_its_decoder(n):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        u, precedence, adjacency = kinds(n, rng)
+        adjacency = adjacency + 0.05 * rng.standard_normal((n, n))
+        assert score_kind(precedence).kind == "precedence"
+        assert score_kind(adjacency).kind == "adjacency"
+        assert score_kind(rng.random((30, 30))).kind == "unclear"
+        assert kendall_tau(-u, -rank_borda(precedence).rank) > 1 - 1e-12
+        assert kendall_tau(-u, -solvers.rank_tsp(adjacency, rng=0).rank) > 0.9
+
+
+def test_the_path_decoder_warns_of_precedence_scores():
+    _, precedence, adjacency = kinds(30, np.random.default_rng(0))
+    with pytest.warns(solvers.SolverWarning, match="rank_borda"):
+        solvers.rank_tsp(precedence, rng=0)
+    solvers.rank_tsp(adjacency, rng=0)
+
+
+def test_metrics_follow_the_conventions():
+    rng = np.random.default_rng(1)
+    y, scores = rng.integers(0, 4, 12), rng.random(12)
+    assert ndcg(y, scores, k=5) == pytest.approx(ndcg_score([y], [scores], k=5))
+    assert ndcg(y, scores, gain="exponential") == pytest.approx(ndcg_score([2.0**y - 1], [scores]))
+    assert ndcg(np.zeros(3), np.arange(3.0)) == 0.0
+    assert ndcg(np.zeros(3), np.arange(3.0), empty=1.0) == 1.0
+    assert mean_reciprocal_rank([0, 1, 0], [0.9, 0.5, 0.1]) == 0.5
+    assert mean_average_precision([3, 2, 1, 0], [3, 2, 1, 0], k=2) == 1.0
+    assert np.isnan(kendall_tau([1], [2]))
+    mean, skipped = group_mean(kendall_tau, [1, 2, 5], [1, 2, 3], [0, 0, 1])
+    assert (mean, skipped) == (1.0, 1)
+
+
+@pytest.mark.parametrize(("name", "optimum"), [("br17", 39), ("ftv33", 1286), ("ry48p", 14422)])
+def test_tsplib_instances_reach_their_optima(name, optimum):
+    distances = read_tsplib(f"solvers/_data/{name}.atsp")
+    result = solvers.rank_tsp(distances, closed=True, maximize=False, rng=0)
+    assert result.fun == optimum
+    assert solvers.verify(result, distances, closed=True, maximize=False)
+    assert result.status is solvers.Status.OPTIMAL or name == "ry48p"
+
+
+def test_other_files_are_refused(tmp_path):
+    file = tmp_path / "x.tsp"
+    file.write_text("DIMENSION: 2\nEDGE_WEIGHT_TYPE: EUC_2D\nNODE_COORD_SECTION\n")
+    with pytest.raises(solvers.InvalidProblemError, match="FULL_MATRIX"):
+        read_tsplib(file)
