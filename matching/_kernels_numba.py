@@ -21,20 +21,18 @@ def layout(instance: BayesianMatching, backend: object) -> BayesianMatching:
     return instance
 
 
-def smoothed_dual(instance: BayesianMatching, prices: FloatArray, eps: float) -> tuple[float, FloatArray, FloatArray]:
+def smoothed_dual(data: BayesianMatching, prices: FloatArray, eps: float) -> tuple[float, FloatArray, FloatArray]:
     """D with max(0, g) replaced by eps log(1 + exp(g / eps)): value, gradient, and x from the gradient."""
-    edges, p = instance.edges, instance.probabilities.ravel()
-    value, gradient, x = _smoothed(
-        edges.start, edges.node, edges.weight, p, prices, instance.copies, instance.n_types, eps
-    )
+    edges, p = data.edges, data.probabilities.ravel()
+    value, gradient, x = _smoothed(edges.start, edges.node, edges.weight, p, prices, data.copies, data.n_types, eps)
     return value, gradient, x
 
 
-def exact_dual(instance: BayesianMatching, prices: FloatArray) -> float:
+def exact_dual(data: BayesianMatching, prices: FloatArray) -> float:
     """D(lambda), without error bound."""
-    edges, p = instance.edges, instance.probabilities.ravel()
-    v, _ = stopping_values(edges.start, edges.node, edges.weight, p, prices, instance.n_types, instance.n_nodes)
-    return float(p @ prices + instance.copies @ v)
+    edges, p = data.edges, data.probabilities.ravel()
+    v, _ = stopping_values(edges.start, edges.node, edges.weight, p, prices, data.n_types, data.n_nodes)
+    return float(p @ prices + data.copies @ v)
 
 
 @njit()

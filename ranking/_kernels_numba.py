@@ -38,7 +38,7 @@ NOTICEABLE = 1e-13
 def build_costs(scores, perm, sign, depot, start, end, c):
     """Costs sign * scores of the items in the order ``perm``, with a free depot as last node if asked for.
 
-    Returns the numbers of NaN and of attractive infinities, of forbidden arcs among the items, and max |finite|.
+    Returns the numbers of NaN, of attractive infinities and of forbidden arcs off the diagonal, and max |finite|.
     """
     n = len(perm)
     nans, attractive, forbidden, largest = 0, 0, 0, 0.0
@@ -46,12 +46,12 @@ def build_costs(scores, perm, sign, depot, start, end, c):
         row = perm[i]
         for j in range(n):
             value = sign * scores[row, perm[j]]
-            if math.isnan(value):
+            if i == j:
+                value = np.inf
+            elif math.isnan(value):
                 nans += 1
             elif value == -np.inf:
                 attractive += 1
-            elif i == j:
-                value = np.inf
             elif value == np.inf:
                 forbidden += 1
             elif abs(value) > largest:

@@ -45,7 +45,7 @@ class PathProblem:
             self.scores, perm, self.sign, self.depot, self.start, self.end, c
         )
         if nans:
-            raise InvalidProblemError(f"scores must be {EXPECTED}; got {nans} NaN")
+            raise InvalidProblemError(f"scores must be {EXPECTED}; got {nans} NaN off the diagonal")
         if attractive:
             infinity = "+inf" if self.maximize else "-inf"
             raise InvalidProblemError(

@@ -81,8 +81,8 @@ def rank_tsp(
     ----------
     scores : (n, n) array_like or networkx.DiGraph
         Any unit. ``-inf`` (``+inf`` when minimising) forbids an arc, as does an absent edge of a graph, whose
-        ``weight`` attribute (default 1) is the score. The diagonal is ignored, but must not
-        be NaN or attract. NumPy, lists, pandas; not modified.
+        ``weight`` attribute (default 1) is the score. The diagonal is ignored.
+        NumPy, lists, pandas; not modified.
     start, end : int or node, optional
         First and last item; free by default. ``end`` has no meaning for a closed path.
     closed : bool

@@ -303,7 +303,7 @@ def _solve(
             for wrong, what in ((NOT_A_NUMBER, "NaN"), (ATTRACTIVE, "an infinity that attracts")):
                 if np.any(code == wrong):
                     g = int(np.argmax(code == wrong))
-                    raise InvalidProblemError(f"scores[{g}] must be {EXPECTED}; got {what}")
+                    raise InvalidProblemError(f"scores[{g}] must be {EXPECTED}; got {what} off the diagonal")
             packed.add(chosen, count[chosen], [*(slab[:k] for slab in slabs), rays[:k]], prices[:k])
             status[chosen] = np.where(code[chosen] == INFEASIBLE, int(Status.INFEASIBLE), int(Status.CONVERGED))
     hard: dict[int, Certificate] = {}

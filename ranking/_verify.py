@@ -13,7 +13,7 @@ from ranking._rank_tsp_batch import RankingBatch, padded
 from ranking._result import RankingResult
 from solvers._core.arrays import FloatArray
 from solvers._core.linalg import UNIT
-from solvers._core.proofs import judge
+from solvers._core.proofs import damage, judge
 from solvers._core.result import Status, Verification
 
 __all__ = ["plain_costs", "proved", "verify_rank_tsp", "verify_rank_tsp_batch"]
@@ -46,7 +46,9 @@ def verify_rank_tsp(
     if wrong:
         return Verification(False, math.nan, bound, math.inf, f"infeasible: {wrong}")
     fun, scale = problem.value(order)
-    return judge(result, fun=fun, bound=bound, fun_slack=4 * UNIT * scale, feasible=wrong, scale=scale)
+    return judge(
+        result, fun=fun, bound=bound, fun_slack=4 * UNIT * scale, scale=scale, sense="max" if maximize else "min"
+    )
 
 
 def verify_rank_tsp_batch(
@@ -69,6 +71,9 @@ def verify_rank_tsp_batch(
         if group.x is None and group.status is Status.TIME_LIMIT and math.isinf(group.bound):
             fun, bound, gap = group.fun, group.bound, math.inf
             continue
+        wrong = damage(group)
+        if wrong:
+            return Verification(False, math.nan, math.nan, math.inf, f"group {g}: {wrong}")
         checked = verify_rank_tsp(group, table[g, :n, :n], start=start, end=end, closed=closed, maximize=maximize)
         if not checked:
             return Verification(False, checked.fun, checked.bound, checked.gap, f"group {g}: {checked.message}")

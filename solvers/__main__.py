@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from solvers._catalogue import DEMOS, catalogue, entry_named
+from solvers._catalogue import DEMOS, ENTRIES, entry_named
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the solvers, a line each")
     info = commands.add_parser("info", help="what one solver does, guarantees and runs on")
-    info.add_argument("name", choices=[entry.name for entry in catalogue()])
+    info.add_argument("name", choices=[entry.name for entry in ENTRIES])
     demo = commands.add_parser("demo", help="solve real data and print what was proved")
     demo.add_argument("families", nargs="*", metavar="FAMILY", help=f"any of {', '.join(DEMOS)}; all by default")
     commands.add_parser("doctor", help="versions, backends and threads of this installation")
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list() -> int:
-    width = max(len(entry.name) for entry in catalogue())
-    for entry in catalogue():
+    width = max(len(entry.name) for entry in ENTRIES)
+    for entry in ENTRIES:
         print(f"{entry.name:<{width}}  {entry.summary}")
     return 0
 

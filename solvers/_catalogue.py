@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BATCHES", "DEMOS", "ENTRIES", "EXPORTS", "Entry", "catalogue", "entry_named"]
+__all__ = ["DEMOS", "ENTRIES", "EXPORTS", "Entry", "catalogue", "entry_named"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ ENTRIES: tuple[Entry, ...] = (
         verifier="solvers.completion._verify:verify_complete_matrix",
         model="solvers.completion._models:complete_matrix_model",
         warm_up="solvers.completion._warm_up:complete_matrix",
+    ),
+    Entry(
         name="match_online",
         family="matching",
         sense="max",
@@ -145,6 +147,8 @@ ENTRIES: tuple[Entry, ...] = (
         verifier="matching._verify:verify_match_online",
         model="matching._models:match_online_model",
         warm_up="matching._warm_up:match_online",
+    ),
+    Entry(
         name="rank_tsp",
         family="ranking",
         sense="max",
@@ -158,10 +162,6 @@ ENTRIES: tuple[Entry, ...] = (
         model="ranking._models:rank_tsp_model",
         warm_up="ranking._warm_up:rank_tsp",
     ),
-)
-
-# Solvers of many problems at once: the fields of their results are arrays, one row per problem.
-BATCHES: tuple[Entry, ...] = (
     Entry(
         name="rank_tsp_batch",
         family="ranking",
@@ -175,6 +175,7 @@ BATCHES: tuple[Entry, ...] = (
         verifier="ranking._verify:verify_rank_tsp_batch",
         model="",
         warm_up="ranking._warm_up:rank_tsp_batch",
+        batch=True,
     ),
 )
 
@@ -225,19 +226,19 @@ DEMOS: dict[str, str] = {
     "bcd": "solvers.bcd._demo",
     "completion": "solvers.completion._demo",
     "matching": "matching._demo",
+    "ranking": "ranking._demo",
 }
-DEMOS: dict[str, str] = {"clustering": "clustering._demo", "ranking": "ranking._demo"}
 
 
 def catalogue() -> tuple[Entry, ...]:
     """Every solver of the library."""
-    return (*ENTRIES, *BATCHES)
+    return ENTRIES
 
 
 def entry_named(name: str) -> Entry:
     """The entry of a function; KeyError-like message listing what there is."""
-    for entry in catalogue():
+    for entry in ENTRIES:
         if entry.name == name:
             return entry
-    known = ", ".join(entry.name for entry in catalogue())
+    known = ", ".join(entry.name for entry in ENTRIES)
     raise ValueError(f"no solver is called {name!r}; known: {known}")

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 __all__ = ["EXAMPLES", "Example", "load_example"]
 
-EXAMPLES = ("glass", "iris", "ruspini", "seeds", "taxi")
-
 
 @dataclass(frozen=True)
 class Example:
@@ -43,7 +41,8 @@ def load_example(name: str) -> Example:
     ----------
     name : str
         One of "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
-    name : {"glass", "iris", "ruspini", "seeds", "taxi"}
+    name : str
+        One of "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
 
     Returns
     -------

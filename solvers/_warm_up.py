@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from solvers._catalogue import catalogue, entry_named
+from solvers._catalogue import ENTRIES, entry_named
 
 __all__ = ["warm_up"]
 
@@ -17,6 +17,6 @@ def warm_up(name: str | None = None) -> None:
     name : str, optional
         An entry of :func:`solvers.catalogue`; None means every entry.
     """
-    for entry in catalogue() if name is None else (entry_named(name),):
+    for entry in ENTRIES if name is None else (entry_named(name),):
         module, _, function = entry.warm_up.partition(":")
         getattr(importlib.import_module(module), function)()

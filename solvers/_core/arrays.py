@@ -51,7 +51,7 @@ def kind_of(value: Any) -> Kind:
     """What an argument is; lists, pandas objects and scalars count as NumPy."""
     if "scipy.sparse" in sys.modules and sys.modules["scipy.sparse"].issparse(value):
         return "sparse"
-    if isinstance(value, np.ndarray) or not array_api_compat.is_array_api_obj(value):
+    if isinstance(value, (np.ndarray, np.generic)) or not array_api_compat.is_array_api_obj(value):
         return "numpy"
     return "cupy" if array_api_compat.is_cupy_array(value) else "array-api"
 

@@ -165,9 +165,5 @@ class Result(OptimizeResult):
 
         def __init__(self, *parts: Any, **fields: Any) -> None: ...
 
-    if TYPE_CHECKING:  # a family's fields are keywords too
-
-        def __init__(self, **fields: Any) -> None: ...
-
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.keys()})

@@ -73,6 +73,11 @@ CASES = (
             Bad("the end of a cycle", (np.zeros((3, 3)),), {"end": 1, "closed": True}, InvalidProblemError, "closed"),
         ),
         tampered=tampered,
-        tolerance=1e-5,
+    ),
+    Case(
+        entry="rank_tsp_batch",
+        problem=lambda: (np.random.default_rng(22).standard_normal((3, 8, 8)),),
+        methods=("auto", "exact"),
+        objective=None,
     ),
 )
