@@ -176,6 +176,8 @@ class BayesianMatching:
             dense = np.asarray(to_host(weights))
             n_types = dense.shape[-2] if dense.ndim in (2, 3) else 0
             full = np.broadcast_to(dense, (n_times, *dense.shape)) if dense.ndim == 2 else dense
+        if n_types == 0:
+            raise InvalidProblemError("weights must be a (K, n) or (T, K, n) array with K >= 1")
         if raw.max() >= n_types:
             raise InvalidProblemError(f"samples must be below the number of types, {n_types}; got {int(raw.max())}")
         counts = np.stack([np.sum(raw == k, axis=0) for k in range(n_types)], axis=1)
@@ -248,7 +250,9 @@ class BayesianMatching:
     @cached_property
     def weights(self) -> scipy.sparse.csr_array:
         """The positive weights as a (T K, n) sparse matrix."""
-        return self.matrix(self.edges.weight)
+        matrix = self.matrix(self.edges.weight)
+        matrix.data = freeze(matrix.data)
+        return matrix
 
     def matrix(self, values: FloatArray) -> scipy.sparse.csr_array:
         """One value per edge as a (T K, n) sparse matrix with sorted indices and explicit zeros kept."""
@@ -414,7 +418,8 @@ def _capacities(value: Any, n_nodes: int) -> IntArray:
     raw = to_host(as_float_array(value, "capacities", ndim=1, expected=f"{n_nodes} non-negative integers"))
     if len(raw) != n_nodes or raw.min() < 0 or not np.array_equal(raw, np.floor(raw)):
         raise InvalidProblemError(f"capacities must be {n_nodes} non-negative integers; got {raw!r}")
-    return raw.astype(np.int64)
+    copies: IntArray = np.minimum(raw, 2.0**62).astype(np.int64)
+    return copies
 
 
 def _sorted_edges(matrix: scipy.sparse.csr_array) -> Edges:

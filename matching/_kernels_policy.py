@@ -226,11 +226,13 @@ def sampled_steps(
                     continue
                 taken = rate[e] * room if independent else min(rate[e], room)
                 room -= taken
-                if taken < rate[e]:
+                missing = p[row] * (rate[e] - taken)
+                # The product may underflow: a unit enters ``touched`` once, with a positive ``short``.
+                if missing > 0.0:
                     if short[i] == 0.0:
                         touched[count] = e
                         count += 1
-                    short[i] += p[row] * (rate[e] - taken)
+                    short[i] += missing
         for c in range(count):
             i = rate_node[touched[c]]
             if i != unit and uniform(key, time, i + 1) < discard_probability(short[i], rate_leaves[touched[c]]):

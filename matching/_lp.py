@@ -46,6 +46,8 @@ ITERATIONS_PER_STAGE = 300
 COARSE_STAGES, COARSE_ITERATIONS = 3, 80
 # Smaller progress of an iteration ends a stage; the repaired x converges later than the dual value.
 STAGE_PROGRESS = 1e-12
+# The smoothed dual is left out where its units are beyond these.
+SMALLEST_UNIT, LARGEST_RATIO = 1e-300, 1e302
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,11 @@ def smoothing_stages(instance: BayesianMatching) -> tuple[float, ...]:
     """The widths eps, in the unit of the weights."""
     arrivals = float(np.sum(instance.probabilities))
     size = instance.scale / arrivals if arrivals > 0 else 0.0
-    return tuple(width * size for width in WIDTHS) if size > 0 else ()
+    heaviest = float(np.max(instance.edges.weight, initial=0.0))
+    # Quotients by the width, the scale and the number of arrivals must neither overflow nor divide by zero.
+    if min(arrivals, instance.scale, size) < SMALLEST_UNIT:
+        return ()
+    return tuple(width * size for width in WIDTHS) if heaviest / size <= LARGEST_RATIO else ()
 
 
 def solve_smoothed(

@@ -114,7 +114,11 @@ def _subset_value(
     """Backward recursion over sets; the best decision, or the one with the largest ``weight - price`` above 0."""
     value = np.zeros(2**n_units)
     for t in range(len(p) // n_types - 1, -1, -1):
-        fresh = value.copy()
+        nobody = 1.0
+        for row in range(t * n_types, (t + 1) * n_types):
+            nobody -= p[row]
+        # Positive terms only: a price policy may give up much for little.
+        fresh = max(0.0, nobody) * value
         for mask in range(2**n_units):
             for row in range(t * n_types, (t + 1) * n_types):
                 taken, best = value[mask], 0.0
@@ -127,7 +131,7 @@ def _subset_value(
                     elif weight[e] - price[e] > best:
                         best = weight[e] - price[e]
                         taken = after
-                fresh[mask] += p[row] * (taken - value[mask])
+                fresh[mask] += p[row] * taken
         value = fresh
     return float(value[-1])
 

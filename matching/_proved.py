@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from matching._bounds import Enclosure, independent_value, pivotal_value
+from matching._bounds import SMALLEST, Enclosure, independent_value, pivotal_value
 from matching._instance import BayesianMatching
 from matching._oracles import MOST_UNITS_PRICES, price_policy_value
 from matching._result import PolicyTables
@@ -48,7 +48,7 @@ def proved_policy_value(tables: PolicyTables) -> Enclosure:
     _, behind = instance.units
     exact = price_policy_value(instance, np.array(tables.bid_prices[behind]))
     steps = instance.n_times * (instance.n_types + 2.0)
-    return Enclosure(exact, 8.0 * UNIT * steps * max(exact, instance.scale))
+    return Enclosure(exact, 8.0 * UNIT * steps * max(exact, instance.scale) + SMALLEST * steps)
 
 
 def has_exact_value(instance: BayesianMatching) -> bool:

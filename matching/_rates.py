@@ -57,7 +57,7 @@ def scaled_rates(instance: BayesianMatching, solution: LPSolution, scaling: str)
     total = SCALINGS[scaling]
     positive = (used > 0) & (p > 0)
     grown = total(before + used) - total(before)
-    mass = np.divide(x * grown, used, out=np.zeros_like(x), where=positive)
+    mass = x * np.divide(grown, used, out=np.zeros_like(x), where=positive)
     left = p * (1.0 - total(before))
     rates = np.divide(mass, left, out=np.zeros_like(x), where=positive & (left > 0))
     return pruned(rates)

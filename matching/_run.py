@@ -100,7 +100,7 @@ class Run:
         )
         self.best = _lp.nothing(instance)
         self._prove(self.best)
-        self._offer(np.zeros(len(instance.units[0])), "none")
+        self._offer(np.zeros(len(instance.units[0])), scaling if scaling in _rates.SCALINGS else "none")
 
     # -- the linear program --------------------------------------------------------------------------------------
 

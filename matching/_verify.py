@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from matching._bounds import dual_bound
+from matching._bounds import SMALLEST, dual_bound
 from matching._instance import BayesianMatching
-from matching._proved import RATED_METHODS, check_problem, proved_policy_value
+from matching._kernels_policy import METHOD_CODES
+from matching._proved import RATED_METHODS, SCALINGS, check_problem, proved_policy_value
 from matching._result import MatchingCertificate, MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray
 from solvers._core.proofs import judge
@@ -18,8 +19,11 @@ from solvers._core.result import Verification
 
 __all__ = ["verify_match_online"]
 
-# Rounding of x against its constraints, relative to the capacities and probabilities (both at most of order one).
+# Rounding of x against its constraints, relative to the capacities and the probability of the type: an absolute
+# allowance would be worth more than the bound where weights are far apart.
 FEASIBILITY = 1e-9
+# Cells that ``options['grid']`` allows.
+MOST_CELLS = 2**20
 
 
 def verify_match_online(
@@ -47,11 +51,17 @@ def verify_match_online(
 
 
 def _wrong_claim(result: MatchingResult, instance: BayesianMatching, scaling: str, salvage: bool) -> str:
-    if result.instance != instance:
+    if type(result.instance) is not BayesianMatching or result.instance != instance:
         return "the result belongs to another instance"
-    if result.salvage is not salvage:
+    if result.salvage is not bool(salvage):
         return f"salvage is {result.salvage!r} in the result and {salvage!r} in the call"
+    if result.method not in METHOD_CODES:
+        return f"unknown method {result.method!r}"
     rated = result.method in RATED_METHODS
+    if rated != (result.rates is not None):
+        return "rates belong to methods with rates only"
+    if result.scaling not in (SCALINGS if rated else ("",)):
+        return f"unknown scaling {result.scaling!r}"
     if (
         rated
         and scaling != "auto"
@@ -65,15 +75,17 @@ def _malformed(result: MatchingResult, instance: BayesianMatching) -> str:
     certificate: Any = result.certificate
     if type(certificate) is not MatchingCertificate:
         return "the certificate is missing"
-    prices, rates = np.asarray(certificate.prices), np.asarray(certificate.rates)
+    prices, rates = certificate.prices, certificate.rates
+    if not all(type(a) is np.ndarray and a.dtype == np.float64 for a in (prices, rates)):
+        return "the certificate's prices and rates must be float64 arrays"
     if prices.shape != instance.probabilities.shape or not np.isfinite(prices).all() or (prices < 0).any():
         return "the certificate's prices must be finite, non-negative and (T, K)"
     rated = result.method in RATED_METHODS
     if rates.shape != ((len(instance.units[0]),) if rated else (0,)) or not ((rates >= 0) & (rates <= 1)).all():
         return "the certificate's rates must lie in [0, 1], one per edge of a unit"
     grid: Any = certificate.grid
-    if not isinstance(grid, int) or grid < 2 or grid & (grid - 1):
-        return f"the certificate's grid must be a power of two; got {grid!r}"
+    if type(grid) is not int or not 2 <= grid <= MOST_CELLS or grid & (grid - 1):
+        return f"the certificate's grid must be a power of two up to {MOST_CELLS}; got {grid!r}"
     if not rated:
         return ""
     edges, _ = instance.units
@@ -90,9 +102,9 @@ def _infeasible(result: MatchingResult, instance: BayesianMatching) -> str:
     x: Any = result.x
     shape = (instance.probabilities.size, instance.n_nodes)
     sparse: bool = scipy.sparse.issparse(x)
-    if not sparse or x.shape != shape or not np.isfinite(x.data).all():
+    if not sparse or x.shape != shape or x.dtype != np.float64 or not np.isfinite(x.data).all():
         return f"x must be a finite sparse matrix of shape {shape}"
-    if x.nnz and x.data.min() < -FEASIBILITY:
+    if x.nnz and x.data.min() < 0:
         return "x must be non-negative"
     allowed = instance.weights.copy()
     allowed.data = np.ones_like(allowed.data)
@@ -100,14 +112,19 @@ def _infeasible(result: MatchingResult, instance: BayesianMatching) -> str:
         return "x uses a forbidden pair"
     rows = np.asarray(x.sum(axis=1)).ravel()
     p = instance.probabilities.ravel()
-    if (rows > p + FEASIBILITY).any():
+    if (rows > p * (1.0 + FEASIBILITY) + SMALLEST * instance.n_nodes).any():
         return "x matches a type more often than it arrives"
     left: FloatArray = instance.copies.copy()
     for t in range(instance.n_times):
         block = x[t * instance.n_types : (t + 1) * instance.n_types].tocoo()
-        if (block.data > p[t * instance.n_types + block.row] * left[block.col] + FEASIBILITY).any():
+        most = np.maximum(left, 0.0) + FEASIBILITY * instance.copies
+        if (block.data > p[t * instance.n_types + block.row] * most[block.col] + SMALLEST).any():
             return f"x matches a node at time {t} more often than it can be free"
         np.subtract.at(left, block.col, block.data)
-    if not abs(result.lp_value - float((x * instance.weights).sum())) <= 1e-9 * max(1.0, abs(result.lp_value)):
+    value = float((x * instance.weights).sum())
+    if not abs(result.lp_value - value) <= 1e-9 * value + SMALLEST * x.nnz:
         return "lp_value is not the value of x"
+    gap = max(0.0, result.bound - result.lp_value) / result.bound if result.bound > 0 else 0.0
+    if not abs(result.lp_gap - gap) <= 1e-9:
+        return "lp_gap does not follow from lp_value and bound"
     return ""

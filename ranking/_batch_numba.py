@@ -6,15 +6,15 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from ranking._bounds import PUBLISH, lowered, tree_bound
+from ranking._bounds import LARGEST_SCORE, PUBLISH, lowered, tree_bound
 from ranking._kernels_numba import branch, build_costs, solve_root
 from solvers._core.jit import njit
 
 __all__ = ["solve_groups"]
 
 NEAR = 10
-# Codes of a group: proved, infeasible, not proved within the room of its tree, NaN met, attraction met.
-PROVED, INFEASIBLE, UNPROVED, NOT_A_NUMBER, ATTRACTIVE = range(5)
+# Codes of a group: proved, infeasible, not proved within the room of its tree, NaN met, attraction met, overflow ahead.
+PROVED, INFEASIBLE, UNPROVED, NOT_A_NUMBER, ATTRACTIVE, TOO_LARGE = range(6)
 
 
 @njit(parallel=True)
@@ -53,6 +53,9 @@ def solve_group(
     nans, attractive, forbidden, largest = build_costs(scores, perm, sign, depot, start, end, c)
     if nans or attractive:
         code[g] = NOT_A_NUMBER if nans else ATTRACTIVE
+        return
+    if largest > LARGEST_SCORE:
+        code[g] = TOO_LARGE
         return
     d = c
     barrier = np.inf

@@ -43,20 +43,29 @@ PUBLISH = 4.0
 VERIFY = 2.0
 # Nodes up to which the subset recursion is an affordable proof.
 RECURSION_NODES = 17
+# Scores up to this modulus, and prices and potentials up to LARGEST_SUM / m, make no sum below overflow.
+LARGEST_SCORE = 2.0**1000
+LARGEST_SUM = 2.0**1020
 
 
 def cycle_bound(c: FloatArray, certificate: Certificate, units: float) -> float:
     """The bound that a sound certificate proves; +inf proves that there is no cycle. ``c`` is restored if touched."""
     m = len(c)
+    if m == 1:
+        return 0.0  # one item alone: no arc
     if isinstance(certificate, RecursionCertificate):
-        return float(recursion_bound(c, units * UNIT))
-    if isinstance(certificate, ArborescenceCertificate):
-        return float(arborescence_bound(c, certificate.potentials, certificate.root, units * UNIT))
-    t = certificate
-    least, total, largest = tree_bound(c, t.parent, t.tail, t.head, t.leaf, t.ray, t.prices)
-    if math.isinf(least):
-        return float(least)
-    return float(lowered(least, total, largest, m, units))
+        value = float(recursion_bound(c, units * UNIT))
+    elif isinstance(certificate, ArborescenceCertificate):
+        if not np.abs(certificate.potentials).max() <= LARGEST_SUM / m:
+            return -math.inf
+        value = float(arborescence_bound(c, certificate.potentials, certificate.root, units * UNIT))
+    else:
+        t = certificate
+        if t.prices.size and not np.abs(t.prices).max() <= LARGEST_SUM / m:
+            return -math.inf
+        least, total, largest = tree_bound(c, t.parent, t.tail, t.head, t.leaf, t.ray, t.prices)
+        value = float(least if math.isinf(least) else lowered(least, total, largest, m, units))
+    return -math.inf if math.isnan(value) else value
 
 
 def sound(certificate: object, m: int) -> bool:
@@ -64,18 +73,33 @@ def sound(certificate: object, m: int) -> bool:
     if isinstance(certificate, RecursionCertificate):
         return m <= RECURSION_NODES
     if isinstance(certificate, ArborescenceCertificate):
-        return np.shape(certificate.potentials) == (m,) and bool(
-            np.isfinite(certificate.potentials).all() and 0 <= certificate.root < m
+        return (
+            _is_array(certificate.potentials, np.float64)
+            and certificate.potentials.shape == (m,)
+            and bool(np.isfinite(certificate.potentials).all())
+            and type(certificate.root) is int
+            and 0 <= certificate.root < m
         )
     if not isinstance(certificate, BranchCertificate):
         return False
     t = certificate
-    nodes = len(t.parent)
+    if not (
+        all(_is_array(a, np.int64) for a in (t.parent, t.tail, t.head, t.leaf))
+        and _is_array(t.ray, np.bool_)
+        and _is_array(t.prices, np.float64)
+    ):
+        return False
+    nodes = len(t.parent) if t.parent.ndim == 1 else 0
     if not all(np.shape(a) == (nodes,) for a in (t.parent, t.tail, t.head, t.leaf, t.ray)) or nodes == 0:
         return False
     if t.prices.ndim != 2 or t.prices.shape[1] != m or not np.isfinite(t.prices).all():
         return False
     return t.parent[0] == -1 and bool(covers(m, t.parent, t.tail, t.head, t.leaf, len(t.prices)))
+
+
+def _is_array(value: object, dtype: type) -> bool:
+    """Whether this is what the compiled code below was written for."""
+    return type(value) is np.ndarray and value.dtype == np.dtype(dtype) and value.dtype.isnative
 
 
 @njit()
@@ -176,6 +200,7 @@ def tree_bound(c, parent, tail, head, leaf, ray, prices):
             total += abs(price)
             largest = max(largest, abs(price))
             v[j] = price if serves[j] < 0 else -np.inf
+        empty = False
         for i in range(m):
             if arc_of[i] >= 0:
                 j = arc_of[i]
@@ -191,13 +216,18 @@ def tree_bound(c, parent, tail, head, leaf, ray, prices):
                         low = -v[j]
             else:
                 low = row_minimum(c[i], v)
+            if low == np.inf:
+                empty = True
+                break
             value += low
             total += abs(low)
         for k in range(count - 1, -1, -1):
             t = touched[k]
             c[tail[t], head[t]] = saved[k]
-        if value == np.inf:
+        if empty:
             continue  # a row without arcs
+        if not (value < np.inf and total < np.inf):
+            return -np.inf, 0.0, 0.0
         if ray[node]:
             # A ray of value > 0 proves that the leaf is empty; 1/2 keeps roundings of foreign rays out.
             if not (value > 0.5 and total < 1e9):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ranking import _kernels_numba as kernels
+from ranking._bounds import LARGEST_SCORE
 from solvers._core.arrays import FloatArray, IntArray, as_float_array, refuse_beyond_memory
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_integer
@@ -51,7 +52,7 @@ class PathProblem:
             raise InvalidProblemError(
                 f"scores must be {EXPECTED}; got {attractive} entries {infinity}, of which no path value can be made"
             )
-        if largest > 2.0**1000:
+        if largest > LARGEST_SCORE:
             raise InvalidProblemError(f"scores must be {EXPECTED}, of modulus below 2**1000; got {largest!r}")
         return c, largest, forbidden
 

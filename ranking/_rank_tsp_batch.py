@@ -270,7 +270,7 @@ def padded(scores: Any, lengths: Any) -> tuple[FloatArray, IntArray]:
 def _solve(
     table: FloatArray, sizes: IntArray, ends: list[int], problem: Mapping[str, Any], monitor: Monitor, options: Any
 ) -> RankingBatch:
-    from ranking._batch_numba import ATTRACTIVE, INFEASIBLE, NOT_A_NUMBER, UNPROVED, solve_groups
+    from ranking._batch_numba import ATTRACTIVE, INFEASIBLE, NOT_A_NUMBER, TOO_LARGE, UNPROVED, solve_groups
 
     total, n = len(sizes), table.shape[1]
     m = n + (not problem["closed"])
@@ -300,7 +300,11 @@ def _solve(
                 order, fun, bound, size, code, count,
                 slabs[0][:k], slabs[1][:k], slabs[2][:k], slabs[3][:k], rays[:k], prices[:k],
             )  # fmt: skip
-            for wrong, what in ((NOT_A_NUMBER, "NaN"), (ATTRACTIVE, "an infinity that attracts")):
+            for wrong, what in (
+                (NOT_A_NUMBER, "NaN"),
+                (ATTRACTIVE, "an infinity that attracts"),
+                (TOO_LARGE, "a modulus above 2**1000"),
+            ):
                 if np.any(code == wrong):
                     g = int(np.argmax(code == wrong))
                     raise InvalidProblemError(f"scores[{g}] must be {EXPECTED}; got {what} off the diagonal")

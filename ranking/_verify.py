@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ranking._bounds import VERIFY, cycle_bound, sound
+from ranking._bounds import LARGEST_SCORE, VERIFY, cycle_bound, sound
 from ranking._problem import PathProblem, path_problem
 from ranking._rank_tsp_batch import RankingBatch, padded
 from ranking._result import RankingResult
@@ -68,7 +68,13 @@ def verify_rank_tsp_batch(
     fun = bound = gap = 0.0
     for g, n in enumerate(sizes):
         group = result[g]
-        if group.x is None and group.status is Status.TIME_LIMIT and math.isinf(group.bound):
+        if (
+            group.x is None
+            and group.status is Status.TIME_LIMIT
+            and group.bound == (math.inf if maximize else -math.inf)
+        ):
+            if group.fun != -group.bound or group.gap != math.inf:
+                return Verification(False, group.fun, group.bound, math.inf, f"group {g}: claims differ")
             fun, bound, gap = group.fun, group.bound, math.inf
             continue
         wrong = damage(group)
@@ -78,6 +84,8 @@ def verify_rank_tsp_batch(
         if not checked:
             return Verification(False, checked.fun, checked.bound, checked.gap, f"group {g}: {checked.message}")
         fun, bound, gap = fun + checked.fun, bound + checked.bound, max(gap, checked.gap)
+    if result.success is not all(Status(int(status)).success for status in result["status"]):
+        return Verification(False, fun, bound, gap, "success does not follow from the groups' statuses")
     return Verification(
         True, fun, bound, gap, f"objective, feasibility and bound of {len(sizes)} groups re-established"
     )
@@ -101,6 +109,8 @@ def plain_costs(problem: PathProblem) -> FloatArray:
         c[n, :n] = np.where(np.isin(np.arange(n), [problem.start]) | (problem.start < 0), 0.0, np.inf)
         c[:n, n] = np.where(np.isin(np.arange(n), [problem.end]) | (problem.end < 0), 0.0, np.inf)
     np.fill_diagonal(c, np.inf)
+    if np.max(np.abs(c), where=np.isfinite(c), initial=0.0) > LARGEST_SCORE:
+        return np.full_like(c, -np.inf)
     return c
 
 

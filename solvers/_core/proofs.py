@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numba.core.errors import NumbaError
 
 from solvers._catalogue import entry_named
 from solvers._core.errors import InvalidProblemError, SolversError
@@ -27,8 +28,10 @@ UNREADABLE = (
     LookupError,
     AttributeError,
     ArithmeticError,
-    RecursionError,
+    RuntimeError,
+    MemoryError,
     np.linalg.LinAlgError,
+    NumbaError,
 )
 CHECKED_FIELDS = ("x", "fun", "bound", "gap", "sense", "status", "success", "tol", "certificate")
 
@@ -145,14 +148,15 @@ def judge(
     sense = sense or cast("Sense", entry_named(result.entry).sense)
     recomputed_gap = max(0.0, relative_gap(fun, bound, sense, scale))
     claimed_gap = max(0.0, relative_gap(result.fun, result.bound, sense, scale))
-    stronger = result.bound > bound if sense == "min" else result.bound < bound
+    # Written so that a NaN supports nothing.
+    supported = result.bound <= bound if sense == "min" else result.bound >= bound
     if feasible:
         verdict = f"infeasible: {feasible}"
     elif result.sense != sense:
         verdict = f"sense is {result.sense!r} and {result.entry} has {sense!r}"
     elif not abs(result.fun - fun) <= fun_slack:
         verdict = f"fun is {result.fun!r} and was recomputed as {fun!r}"
-    elif stronger or math.isnan(result.bound):
+    elif not supported:
         verdict = f"bound is {result.bound!r} and only {bound!r} could be re-established"
     elif not (result.gap == claimed_gap or abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE)):
         verdict = f"gap is {result.gap!r} and follows as {claimed_gap!r} from fun and bound"

@@ -45,6 +45,8 @@ __all__ = ["LinearCertifier", "LowerBound", "QuadraticCertifier"]
 RADIUS_WORK = 2e9
 # Below this, products may underflow and the relative error model fails.
 UNDERFLOW = 1e-290
+# The spacing of subnormal numbers.
+SUBNORMAL = 2.0**-1074
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ class LinearCertifier:
         total, size = float(xp.sum(loss.weighted(values))), float(xp.sum(loss.weighted(sizes)))
         charge, doubt = self._charge(conjugate.excess, error, level)
         rows = 64 if loss.device is None else 64 + loss.design.n
-        slack = UNIT * rows * (size + conjugate.magnitude) + doubt
+        # The last term: products of one row may underflow before the weight multiplies them.
+        slack = UNIT * rows * (size + conjugate.magnitude) + doubt + 8 * SUBNORMAL * loss.total_weight
         value = total - conjugate.value - charge
         if not math.isfinite(value):
             return Evaluation(self.trivial(), 0.0 * theta, adjoint, scale)
@@ -262,7 +265,7 @@ class LinearCertifier:
 
     def _one_signed(self, free: IntArray) -> bool:
         assert isinstance(self.term, SeparableTerm)
-        if np.any(self.term.lower[free] < 0) or np.any(self._lengths[free] <= 2 * UNDERFLOW**0.5):
+        if np.any(self.term.lower[free] < 0) or np.any(self._lengths[free] <= 1e12 * UNDERFLOW**0.5):
             return False
         matrix = self.loss.design.matrix
         if self.loss.device is not None:

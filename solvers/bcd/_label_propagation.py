@@ -135,7 +135,7 @@ class LabelProblem:
         if not isinstance(certificate, PropagationCertificate):
             return -math.inf, 0.0
         points = np.asarray(certificate.points)
-        if points.shape != (m, count) or not np.isfinite(points).all():
+        if points.shape != (m, count) or points.dtype != np.float64 or not np.isfinite(points).all():
             return -math.inf, 0.0
         value, error = float(np.sum(self.constant)), self.slack
         for k, problem in enumerate(self.columns):

@@ -219,7 +219,7 @@ class LinearLoss(Loss):
             heavy = np.ones(len(moves)) if self.weights is None else to_host(self.weights)
             drift = float(np.sum((slopes + heavy * self.curvature_bound * moves) * moves))
         rows = 64 + (0 if self.device is None else self.design.n)
-        return 2 * rows * UNIT * self.value(x, z) + 2 * drift
+        return 2 * rows * UNIT * self.value(x, z) + 2 * drift + 8 * 2.0**-1074 * self.total_weight
 
     def gradient(self, z: Array) -> FloatArray:
         """-A^T W slopes, flat."""

@@ -218,7 +218,7 @@ class SeparableTerm(Term):
 
     def radius(self, level: float) -> FloatArray:
         """The least of what each part allows."""
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             by_lam = np.where(self.lam > 0, level / self.lam, np.inf)
             by_l2 = np.where(self.l2 > 0, np.sqrt(2.0 * level / self.l2), np.inf)
         by_ends = np.maximum(np.abs(self.lower), np.abs(self.upper))
@@ -247,9 +247,17 @@ class GroupTerm(Term):
 
     def _norms(self, v: FloatArray) -> FloatArray:
         held = self.group >= 0
-        return np.sqrt(np.bincount(self.group[held], weights=v[held] ** 2, minlength=len(self.members)))
+        group, size = self.group[held], np.abs(v[held])
+        most = np.zeros(len(self.members))
+        np.maximum.at(most, group, size)
+        # Powers of two are exact: squares neither overflow nor vanish.
+        unit = np.ldexp(1.0, np.clip(np.frexp(most)[1], -1000, 1000))
+        norms: FloatArray = unit * np.sqrt(np.bincount(group, weights=(size / unit[group]) ** 2, minlength=len(most)))
+        return norms
 
     def _of(self, per_group: FloatArray, free: float) -> FloatArray:
+        if len(per_group) == 0:
+            return np.full(len(self.group), free)
         return np.where(self.group >= 0, per_group[np.maximum(self.group, 0)], free)
 
     def value(self, x: FloatArray) -> float:
@@ -316,12 +324,15 @@ class GroupTerm(Term):
 
     def radius(self, level: float) -> FloatArray:
         """level / lam_g."""
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return self._of(np.where(self.lam > 0, level / self.lam, np.inf), math.inf)
 
     def pieces(self) -> list[IntArray]:
         """The groups, then free coordinates one by one."""
-        return [*self.members, *(np.array([j]) for j in np.flatnonzero(self.group < 0))]
+        return [
+            *(member for member in self.members if len(member)),
+            *(np.array([j]) for j in np.flatnonzero(self.group < 0)),
+        ]
 
 
 class Penalty(ABC):

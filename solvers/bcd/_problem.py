@@ -104,17 +104,17 @@ class Composite:
             if not isinstance(certificate, PointCertificate):
                 return LowerBound(-math.inf, 0.0)
             point = np.asarray(certificate.point)
-            weights = None if certificate.weights is None else np.asarray(certificate.weights, dtype=np.float64)
-            if point.shape != (self.loss.size,) or not np.isfinite(point).all():
+            weights = None if certificate.weights is None else np.asarray(certificate.weights)
+            if point.shape != (self.loss.size,) or point.dtype != np.float64 or not np.isfinite(point).all():
                 return LowerBound(-math.inf, 0.0)
-            if weights is not None and weights.shape != point.shape:
+            if weights is not None and (weights.shape != point.shape or weights.dtype != np.float64):
                 weights = None
             return self._quadratic.evaluate(point, weights)
         if isinstance(self.loss, LinearLoss):
             if isinstance(certificate, DualCertificate):
                 theta = np.asarray(certificate.theta)
                 shape = (self.loss.design.n,) if self.loss.n_outputs == 1 else (self.loss.design.n, self.loss.n_outputs)
-                if theta.shape == shape and theta.dtype.kind == "f" and np.isfinite(theta).all():
+                if theta.shape == shape and theta.dtype == np.float64 and np.isfinite(theta).all():
                     return self._linear.evaluate(self.loss.to_device(theta), lambda: self.level(x, z)).bound
             return LowerBound(0.0, 0.0)
         return LowerBound(-math.inf, 0.0)

@@ -144,7 +144,8 @@ def dual_bound(
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.where(problem.entry_scale > 0, dual / problem.entry_scale, 0.0)
     linear_terms = dual * problem.targets
-    square_terms = dual * dual / problem.observed.weights
+    # In this order the product does not underflow where the linear terms do not.
+    square_terms = dual * (dual / problem.observed.weights)
     linear, square = float(np.sum(linear_terms)), float(np.sum(square_terms))
     error = SUM_ERROR * UNIT * float(np.sum(np.abs(linear_terms)))
     if not (np.isfinite(scaled).all() and math.isfinite(linear) and math.isfinite(square)):
@@ -184,7 +185,7 @@ def _dense_norm(matrix: scipy.sparse.csr_array) -> tuple[float, float]:
     largest = float(np.max(np.abs(matrix.data), initial=0.0))
     if largest == 0.0:
         return 0.0, 0.0
-    unit = 2.0 ** math.frexp(largest)[1]
+    unit = 2.0 ** min(math.frexp(largest)[1], 1023)
     dense = matrix.toarray() / unit
     norm = float(scipy.linalg.svdvals(dense, check_finite=False)[0])
     return norm * unit, SVD_ERROR * UNIT * (m + n) * float(np.linalg.norm(dense)) * unit

@@ -256,7 +256,12 @@ def split_holdout(
     else:
         n = observed.shape[1]
         keys = observed.rows.astype(np.int64) * n + observed.cols
-        pairs = np.asarray(chosen, dtype=np.int64).reshape(-1, 2)
+        pairs = np.asarray(chosen)
+        if pairs.dtype.kind not in "iu" or pairs.ndim != 2 or pairs.shape[1] != 2:
+            raise InvalidProblemError("holdout_index must hold pairs of integers")
+        if pairs.size and (pairs.min() < 0 or pairs[:, 1].max() >= n):
+            raise InvalidProblemError("holdout_index lies outside the matrix")
+        pairs = pairs.astype(np.int64)
         wanted = pairs[:, 0] * n + pairs[:, 1]
         position = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         if len(np.unique(wanted)) != count or not np.array_equal(keys[position], wanted):

@@ -65,7 +65,9 @@ def _refused(reason: str) -> Verification:
 def _wrong_answer(result: CompletionResult, problem: CompletionProblem, threshold: float) -> str:
     """What is wrong with the answer as an answer; empty if nothing."""
     (m, n), k = problem.shape, problem.rank
-    U, s, V = (np.asarray(part, dtype=np.float64) for part in (result.U, result.s, result.V))
+    U, s, V = (np.asarray(part) for part in (result.U, result.s, result.V))
+    if any(type(part) is not np.ndarray or part.dtype != np.float64 for part in (result.U, result.s, result.V)):
+        return "U, s, V must be float64 arrays"
     if (U.shape, s.shape, V.shape) != ((m, k), (k,), (n, k)):
         return f"U, s, V must have shapes ({m}, {k}), ({k},), ({n}, {k})"
     if not all(np.isfinite(part).all() for part in (U, s, V)):
