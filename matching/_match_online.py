@@ -39,7 +39,7 @@ def match_online(
     r"""Plan a policy for online Bayesian bipartite matching, with proved values on both sides.
 
     .. math:: \mathrm{fun} \;\le\; \mathbb{E}[\text{value of the policy}] \;\le\; \mathrm{OPT}_{\mathrm{on}} \;\le\;
-    \mathrm{bound}
+              \mathrm{bound}
 
     where :math:`\mathrm{OPT}_{\mathrm{on}}` is the value of the best online policy, which is PSPACE-hard to
     approximate.

@@ -19,24 +19,24 @@ def random_instance(n, n_times, n_types, degree, seed):
 class Plan:
     """The linear program, the certificate and its ascent."""
 
-    params = ((40, 80), (100, 200), (200, 400))
-    param_names = ("size",)
+    params = (40, 100, 200)
+    param_names = ("n_nodes",)
     timeout = 120
 
-    def setup(self, size):
+    def setup(self, n_nodes):
         solvers.warm_up("match_online")
-        self.instance = random_instance(*size, 5, 10, seed=20266)
+        self.instance = random_instance(n_nodes, 2 * n_nodes, 5, 10, seed=20266)
 
-    def time_plan(self, size):
+    def time_plan(self, n_nodes):
         solvers.match_online(self.instance, method="pivotal")
 
-    def time_linear_program(self, size):
+    def time_linear_program(self, n_nodes):
         solvers.match_online(self.instance, method="greedy")
 
-    def peakmem_plan(self, size):
+    def peakmem_plan(self, n_nodes):
         solvers.match_online(self.instance, method="pivotal")
 
-    def track_gap_plan(self, size):
+    def track_gap_plan(self, n_nodes):
         return solvers.match_online(self.instance, method="pivotal").gap
 
 

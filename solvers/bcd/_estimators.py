@@ -28,7 +28,7 @@ def _announce(result: BCDResult) -> None:
 
 
 class BCDLasso(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Lasso, |y - X w - c|^2 / (2 n) + alpha |w|_1, with a certified gap.
+    """Lasso, ``|y - X w - c|^2 / (2 n) + alpha |w|_1``, with a certified gap.
 
     Parameters
     ----------
@@ -80,7 +80,9 @@ class BCDLasso(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class BCDLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Sparse logistic regression for two classes, |w|_1 + C sum_i log(1 + exp(-y_i (x_i^T w + c))), with a certified gap.
+    """Sparse logistic regression for two classes, with a certified gap.
+
+    Minimises ``|w|_1 + C sum_i log(1 + exp(-y_i (x_i^T w + c)))``.
 
     Parameters
     ----------

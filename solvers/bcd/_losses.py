@@ -79,7 +79,7 @@ class LeastSquares(LinearLoss):
 
 
 class Huber(LinearLoss):
-    """Huber's robust loss: (z-b)^2/2 up to |z-b| = delta, and delta |z-b| - delta^2/2 beyond.
+    """Huber's robust loss of r = z - b: ``r^2/2`` up to ``|r| = delta``, and ``delta |r| - delta^2/2`` beyond.
 
     Parameters
     ----------

@@ -350,7 +350,7 @@ def free_term(size: int) -> SeparableTerm:
 
 
 class L1(Penalty):
-    """sum_j lam_j |x_j|.
+    """``sum_j lam_j |x_j|``.
 
     Parameters
     ----------
@@ -368,7 +368,7 @@ class L1(Penalty):
 
 
 class ElasticNet(Penalty):
-    """sum_j lam_j |x_j| + l2_j x_j^2 / 2.
+    """``sum_j lam_j |x_j| + l2_j x_j^2 / 2``.
 
     Parameters
     ----------
@@ -436,7 +436,7 @@ class NonNegative(Penalty):
 
 
 class GroupL2(Penalty):
-    """sum_g lam_g |x_g|, the group lasso.
+    """``sum_g lam_g |x_g|``, the group lasso.
 
     Parameters
     ----------

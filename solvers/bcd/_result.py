@@ -34,7 +34,7 @@ class PointCertificate:
     point : (size,) float64
         Where the plane touches.
     weights : (size,) float64 or None
-        w > 0 with (2 diag(Q) - |Q|) w > 0, which proves that Q is positive definite and bounds its inverse.
+        w > 0 with ``(2 diag(Q) - |Q|) w > 0``, which proves that Q is positive definite and bounds its inverse.
     """
 
     point: FloatArray

@@ -64,8 +64,8 @@ class MatrixCompleter(BaseEstimator):
 
     Attributes
     ----------
-    U_, s_, V_ : arrays
-        A ~ U_ diag(s_) V_ᵀ plus biases.
+    U_, s_, V_ : array
+        ``A ~ U_ diag(s_) V_ᵀ`` plus biases.
     result_ : CompletionResult
         With bound, gap and ``determined``; absent after :meth:`load`.
     n_features_in_ : int
