@@ -76,6 +76,11 @@ class Policy:
         A buyer who takes the node of largest value less price, where that is positive, does what ``arrive`` would
         decide ("rollout", "dual-price"); prices do not depend on the buyer's report, so honesty is optimal. With
         method "rollout" they are the proved value of the future with the node's unit less that without it.
+
+        A node whose units are all matched or discarded has no price. With salvage, ``arrive`` may give such a
+        discarded unit, at no price, to an arrival that takes nothing at the posted ones: it does not touch the
+        policy's own plan, but a buyer who foresees it may decline a price. Where buyers choose by themselves, plan with
+        ``salvage=False``.
         """
         if self._tables.method not in ("rollout", "dual-price"):
             raise InvalidProblemError(f"method={self._tables.method!r} has no prices; use 'rollout' or 'dual-price'")

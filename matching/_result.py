@@ -59,7 +59,8 @@ class MatchingResult(Result):
     salvage : bool
         Whether arrivals left unmatched by the official rule may take discarded units.
     estimate, standard_error : float
-        Simulated value of the policy where ``options["n_runs"]`` asked for it; NaN otherwise.
+        Simulated value of the policy where ``options["n_runs"]`` asked for it; NaN otherwise. A measurement, no claim:
+        :func:`solvers.verify` does not check it.
     instance : BayesianMatching
     """
 

@@ -113,7 +113,7 @@ class Run:
             solution = _lp.solve_exactly(instance, monitor.remaining)
             if solution is not None:
                 self._accept(solution)
-            monitor.checkpoint(self.lp_gap)
+            self._checkpoint()
         layout = None
         prices = np.zeros_like(instance.probabilities)
         for eps in _lp.smoothing_stages(instance):
@@ -123,7 +123,13 @@ class Run:
             solution = _lp.solve_smoothed(instance, self.backend, layout, prices, eps, monitor.out_of_time)
             prices = solution.prices
             self._accept(solution)
-            monitor.checkpoint(self.lp_gap)
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        if not self.has_rates:
+            # What a callback sees must be the value under the prices that it sees.
+            self._offer(np.zeros(0), "", replace=True)
+        self.monitor.checkpoint(self.lp_gap)
 
     def _accept(self, solution: _lp.LPSolution) -> None:
         self.best = _lp.better(self.instance, self.best, solution)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,11 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from matching import _kernels_policy_array
 from matching._instance import BayesianMatching
 from matching._kernels_policy import METHOD_CODES, run_policy
+from matching._kernels_policy_array import BATCHED_METHODS
 from matching._result import MatchingResult, PolicyTables
+from solvers._catalogue import entry_named
 from solvers._core.arrays import FloatArray, IntArray
-from solvers._core.errors import InvalidProblemError
+from solvers._core.backend import Backend, choose_backend
+from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_integer
 from solvers._core.random import RNG, generator
 
@@ -24,6 +28,8 @@ __all__ = ["draw_arrivals", "sampled_totals", "simulate"]
 
 # Arrivals are drawn for this many times at once, so that memory stays bounded.
 CHUNK_TIMES = 2_000_000
+# Keys and arrivals of some runs to their total weights, in parts.
+Runner = Callable[[npt.NDArray[np.uint64], IntArray], list[FloatArray]]
 
 
 def simulate(
@@ -34,6 +40,7 @@ def simulate(
     *,
     offline_runs: int = 0,
     n_jobs: int = 1,
+    backend: str = "auto",
 ) -> npt.NDArray[Any]:
     """Run policies on the same simulated arrivals.
 
@@ -51,6 +58,10 @@ def simulate(
         named "offline optimum". Slow: an assignment problem each.
     n_jobs : int
         Threads, which share the runs; the compiled policies release the interpreter lock. Answers do not depend on it.
+        Array backends advance all runs together in one thread and ignore it.
+    backend : {"auto", "numba", "array", "cupy"}
+        "auto" is "numba", compiled code, a run after the other. "array" and "cupy" advance all runs of a policy
+        together, on the host or on the CUDA device, with the same arrivals and coins; not for method "rollout".
 
     Returns
     -------
@@ -58,9 +69,15 @@ def simulate(
         ``name``, ``mean``, ``standard_error``, ``ratio`` (mean over the result's bound), ``difference`` and
         ``difference_error`` (mean and standard error of the paired difference to the first policy).
 
+    Raises
+    ------
+    BackendError
+        A policy of method "rollout" on an array backend.
+
     Notes
     -----
-    *Complexity.* O(edges of one time) a step, for "rollout" O(remaining edges x grid).
+    *Complexity.* O(edges of one time) a step, for "rollout" O(remaining edges x grid). On array backends O(units +
+    largest degree) a step, and O(T K largest degree) memory for the padded edges.
 
     Examples
     --------
@@ -80,10 +97,18 @@ def simulate(
             raise TypeError(f"policies[{name!r}] must be a MatchingResult; got {type(result).__name__}")
         if result.instance != instance:
             raise InvalidProblemError(f"policies[{name!r}] was planned for another instance")
+    n_jobs = check_integer("n_jobs", n_jobs, low=1)
+    chosen = choose_backend("matching", backend, entry_named("match_online").backends)
+    for name, result in policies.items():
+        if chosen.name != "numba" and result.method not in BATCHED_METHODS:
+            raise BackendError(
+                f"policies[{name!r}] has method {result.method!r}, which runs on backend='numba' only; "
+                f"backend={backend!r} runs {', '.join(BATCHED_METHODS)}"
+            )
     tables = [PolicyTables.of(result) for result in policies.values()]
     generator_ = generator(rng)
     seeds = generator_.spawn(2)
-    totals = sampled_totals(tables, n_runs, seeds[0], check_integer("n_jobs", n_jobs, low=1))
+    totals = sampled_totals(tables, n_runs, seeds[0], n_jobs, chosen)
     rows = [
         (
             name,
@@ -108,17 +133,29 @@ def simulate(
 
 
 def sampled_totals(
-    tables: Sequence[PolicyTables], n_runs: int, rng: np.random.Generator, n_jobs: int = 1
+    tables: Sequence[PolicyTables],
+    n_runs: int,
+    rng: np.random.Generator,
+    n_jobs: int = 1,
+    backend: Backend | None = None,
 ) -> list[FloatArray]:
-    """Total weight of each run for each policy, all on the same arrivals."""
+    """Total weight of each run for each policy, all on the same arrivals; compiled unless a backend says otherwise."""
     instance = tables[0].instance
+    runners = [_runner(table, n_jobs, backend) for table in tables]
     coins = _twin(rng).spawn(1)[0]
     totals: list[list[FloatArray]] = [[] for _ in tables]
     for arrivals in _chunks(instance, n_runs, rng):
         keys = coins.integers(0, 2**64, size=len(arrivals), dtype=np.uint64)
-        for table, parts in zip(tables, totals, strict=True):
-            parts.extend(_run_shared(table, keys, arrivals, n_jobs))
+        for runner, parts in zip(runners, totals, strict=True):
+            parts.extend(runner(keys, arrivals))
     return [np.concatenate(parts) for parts in totals]
+
+
+def _runner(table: PolicyTables, n_jobs: int, backend: Backend | None) -> Runner:
+    if backend is None or backend.name == "numba":
+        return lambda keys, arrivals: _run_shared(table, keys, arrivals, n_jobs)
+    batched = _kernels_policy_array.batched_policy(table, backend)
+    return lambda keys, arrivals: [_kernels_policy_array.run_policy(batched, keys, arrivals)]
 
 
 def _run_shared(table: PolicyTables, keys: npt.NDArray[np.uint64], arrivals: IntArray, n_jobs: int) -> list[FloatArray]:

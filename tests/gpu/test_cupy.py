@@ -61,3 +61,11 @@ def test_host_arrays_come_home_when_cupy_is_asked_for(cupy: Any, case: Case, met
     result = call(case, host, method=method, backend="cupy")
     assert not isinstance(result.x, cupy.ndarray)
     assert solvers.verify(result, *host).ok
+
+
+@pytest.mark.parametrize("method", ["pivotal", "independent", "dual-price", "greedy"])
+def test_simulated_runs_are_those_of_the_host(cupy: Any, method: str) -> None:
+    instance = solvers.matching.display_ads_instance(n_times=60, rng=1)
+    plans = {method: solvers.match_online(instance, method=method)}
+    here, there = (solvers.matching.simulate(instance, plans, 500, rng=2, backend=name) for name in ("numba", "cupy"))
+    assert there["mean"][0] == pytest.approx(here["mean"][0], rel=1e-9)

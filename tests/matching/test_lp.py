@@ -135,3 +135,15 @@ def test_ascent_never_loses_and_history_shows_it():
 def test_auto_takes_the_rollout_where_decisions_stay_cheap():
     assert match_online(tiny(np.random.default_rng(59))).method == "rollout"
     assert match_online(medium(np.random.default_rng(59), 60, 150, 5, 10), max_iter=1).method == "pivotal"
+
+
+@pytest.mark.parametrize("method", ["pivotal", "independent", "rollout", "dual-price", "greedy"])
+def test_every_intermediate_result_verifies(method):
+    rng = np.random.default_rng(59)
+    for instance in (tiny(rng), medium(rng, 12, 200, 2, 4), medium(rng, 30, 60, 4, 8)):
+        seen = []
+        result = match_online(
+            instance, method=method, callback=lambda intermediate_result, seen=seen: seen.append(intermediate_result)
+        )
+        assert seen
+        assert all(solvers.verify(one, instance) for one in (*seen, result))
