@@ -129,7 +129,8 @@ def kmeans_sdp(
         admm, auto): iterations between certificates. ``cuts`` (False; admm, auto with n <= 500 or so): tighten the
         relaxation by valid inequalities. ``rank`` (0, which means 2 K; low-rank, auto): columns of the factor.
         ``block_size`` (500; blocks, auto). ``must_link``, ``cannot_link`` (None; exact): pairs of rows that must or
-        must not share a cluster; labels and bound are then those of the clusterings that respect them.
+        must not share a cluster; labels and bound are then those of the clusterings that respect them, and
+        :func:`solvers.verify` takes both as keywords.
         ``certificate_bytes`` (2^30; exact): largest certificate.
 
     Returns

@@ -36,6 +36,7 @@ def match_ranking(adjacency: Any, *, node_weights: Any = None, rng: RNG = None) 
     node_weights : (n,) array_like, optional
         Value of matching each node, >= 0.
     rng : int, Generator, SeedSequence or None
+        Seed of the u_i.
 
     Returns
     -------

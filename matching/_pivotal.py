@@ -33,6 +33,7 @@ def pivotal_sample(p: Any, *, order: Literal["given", "random"] = "given", rng: 
         Order of the fights. With "given" the count of every prefix is its expectation rounded down or up, but many
         pairs are never drawn together; "random" avoids that and keeps the total.
     rng : int, Generator, SeedSequence or None
+        Seed of the draw.
 
     Returns
     -------
@@ -82,6 +83,7 @@ def local_pivotal_sample(p: Any, positions: Any, *, rng: RNG = None) -> npt.NDAr
     positions : (n, d) array_like
         Where the units are; near units repel each other in the sample.
     rng : int, Generator, SeedSequence or None
+        Seed of the draw.
 
     Returns
     -------

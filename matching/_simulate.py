@@ -51,6 +51,7 @@ def simulate(
     policies : mapping of str to MatchingResult
         Results of :func:`match_online` on this instance.
     n_runs : int
+        Simulated sequences of arrivals.
     rng : int, Generator, SeedSequence or None
         Same seed: same arrivals and coins.
     offline_runs : int

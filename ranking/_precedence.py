@@ -44,7 +44,7 @@ class PrecedenceRanking:
     fun : float
         Sum of ``scores[i, j]`` over i before j.
     bound : float
-        No order has a greater sum (1).
+        No order has a greater sum.
     gap : float
         Relative distance of the two.
     """
@@ -88,6 +88,7 @@ def rank_borda(scores: Any) -> PrecedenceRanking:
     Returns
     -------
     PrecedenceRanking
+        ``order``, ``rank``, ``fun``, ``bound``, ``gap``; without a certificate, so :func:`solvers.verify` does not take it.
 
     Notes
     -----
@@ -124,6 +125,7 @@ def rank_linear(scores: Any, *, n_starts: int = 10, rng: RNG = None) -> Preceden
     Returns
     -------
     PrecedenceRanking
+        ``order``, ``rank``, ``fun``, ``bound``, ``gap``; without a certificate, so :func:`solvers.verify` does not take it.
 
     Notes
     -----

@@ -75,7 +75,7 @@ def rank_tsp(
     .. math:: \max_{\pi} \; \sum_{k=1}^{n-1} s_{\pi_k \pi_{k+1}} \quad (+\, s_{\pi_n \pi_1} \text{ if closed})
 
     over all permutations of the items; ``scores[i, j]`` says how well j follows *immediately* after i. For scores that
-    say whether i comes *anywhere* before j, see ``ranking.rank_borda`` and ``ranking.score_kind``.
+    say whether i comes *anywhere* before j, see :func:`solvers.rank_borda` and ``solvers.ranking.score_kind``.
 
     Parameters
     ----------

@@ -165,6 +165,7 @@ def rank_tsp_batch(
     verbose : {0, 1, 2}
         Above 0, a summary line (standard error).
     backend : {"auto", "numba"}
+        Compiled kernels on the host.
     options : mapping, optional
         ``certificate_bytes``, for the groups that are solved one by one.
 

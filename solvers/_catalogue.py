@@ -231,7 +231,7 @@ DEMOS: dict[str, str] = {
 
 
 def catalogue() -> tuple[Entry, ...]:
-    """Every solver of the library."""
+    """Every solver of the library, as a tuple of entries with ``name``, ``family``, ``guarantee``, ``methods`` and more."""
     return ENTRIES
 
 

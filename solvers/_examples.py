@@ -41,8 +41,6 @@ def load_example(name: str) -> Example:
     ----------
     name : str
         One of "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
-    name : str
-        One of "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
 
     Returns
     -------

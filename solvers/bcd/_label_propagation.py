@@ -213,7 +213,8 @@ def label_propagation(
     *Guarantee.* ``bound`` is at most the energy of every extension, rounding errors included: a supporting plane at the
     answer, with what it may miss bounded through a positive vector w with L w > 0 (or through the bounds).
 
-    *Algorithm.* See :mod:`solvers.bcd._graph`. A forest is solved in one pass in linear time.
+    *Algorithm.* A forest is solved in one pass in linear time; otherwise a forest is eliminated exactly and conjugate
+    gradients iterate on what is left.
 
     *Complexity.* O(n) time and memory for forests; O(n + edges) an iteration otherwise.
 

@@ -94,7 +94,8 @@ class Loss(ABC):
 class LinearLoss(Loss):
     """sum_i w_i l_i(z_i) with z = A x + intercept.
 
-    A subclass sets ``curvature_bound`` (a number above every l'') and gives ``terms``, ``slopes``, ``curvature``,
+    A subclass passes the three parameters on, sets ``shape``, ``n_free`` (1 with an intercept) and ``curvature_bound`` (a
+    number above every l''), and gives ``terms``, ``slopes``, ``curvature``,
     ``project_dual``, ``dual_terms`` and, if it can, ``residual_radius`` and ``intercept_radius``.
 
     Parameters

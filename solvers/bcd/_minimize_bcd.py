@@ -100,8 +100,9 @@ def minimize_bcd(
     verbose : {0, 1, 2}
         Silent; a summary line; a table row per checkpoint (standard error).
     backend : {"auto", "numba", "array", "cupy"}
-        ``"auto"``: where the loss's data live. Other arrays than NumPy's are for linear models with
-        separable penalties only: products, Gram matrices and dual points stay on their device, coordinates on the host.
+        ``"auto"``: where the loss's data live. Other arrays than NumPy's are for ``LeastSquares``, ``Huber``
+        and ``Logistic`` with separable penalties only (not ``GroupL2``):
+        products, Gram matrices and dual points stay on their device, coordinates on the host.
     options : mapping, optional
         "paper": ``check_every`` (10), ``approximation`` ("iht" or "greedy-addition", of "gsq" with variable blocks).
 

@@ -61,7 +61,7 @@ def complete_matrix(
 
     Parameters
     ----------
-    A : scipy.sparse array, (rows, cols, values, shape), or (m, n) array_like
+    A : scipy.sparse array, tuple (rows, cols, values, shape), or (m, n) array_like
         Observed entries. In sparse input every stored entry is data, explicit zeros too; in a dense array NaN means
         unseen. Not modified.
     rank : int
@@ -130,7 +130,7 @@ def complete_matrix(
     *Guarantee.* With ``reg > 0``, ``bound`` is at most the objective of every X of any rank: a dual point of the convex
     problem, its spectral norm bounded in full for small matrices and with failure probability 1e-10 otherwise. With
     ``reg == 0`` it is 0, and ``determined`` says whether the entries fix the completion locally; a fit that they do not
-    fix is reported as STALLED, however small its residual.
+    fix has ``success=False``, however small its residual: STALLED, or the limit that ended the run.
 
     *Algorithm.* The rank grows from 1 to k by leading singular pairs of the residual, with a few sweeps at each. A
     sweep solves rows, then columns, as small least-squares problems in the singular basis of the iterate, to an

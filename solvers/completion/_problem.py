@@ -206,6 +206,8 @@ def read_observations(A: Any, weights: Any, duplicates: str) -> Observations:
     elif isinstance(A, tuple) and len(A) == 4:
         shape, rows, cols, values = _from_triplets(A)
         given = None if weights is None else _entry_weights(weights, len(values))
+    elif isinstance(A, tuple):
+        raise InvalidProblemError(f"A as a tuple must be (rows, cols, values, shape); got {len(A)} parts")
     else:
         shape, rows, cols, values, given = _from_dense(A, weights)
     if max(shape) > TOO_LARGE:
