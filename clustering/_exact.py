@@ -172,7 +172,8 @@ def _root_start(problem: KMeansProblem, user: Links, labels: IntArray, scale: fl
         rho = min(10.0, max(1e-3, scale / norm))
         groups = Groups(smaller, chosen)
         t = z2 - to_host(dense_multiplier(groups, np.full((problem.n_clusters,) * 2, scale))) / (rho * norm)
-    return Inherited(t, z2, NO_CUTS, np.empty(0), rho)
+    no_cliques = np.empty((0, problem.n_clusters + 1), dtype=np.int64)
+    return Inherited(t, z2, NO_CUTS, np.empty(0), no_cliques, np.empty(0), rho)
 
 
 def _round(run: Run, user: Links, relaxation: CutRelaxation, supernodes: IntArray) -> None:

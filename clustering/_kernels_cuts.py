@@ -7,7 +7,7 @@ import numpy as np
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 
-__all__ = ["constrained_sweep", "project_cuts", "relax", "separate", "split"]
+__all__ = ["constrained_sweep", "project_cliques", "project_cuts", "relax", "separate", "split"]
 
 
 @njit()
@@ -58,6 +58,37 @@ def project_cuts(
                 else:
                     s[i, j] += 0.5 * step * value
                     s[j, i] = s[i, j]
+
+
+@njit()
+def project_cliques(
+    t: FloatArray,
+    s: FloatArray,
+    forbidden: np.ndarray,
+    rows: IntArray,
+    columns: IntArray,
+    values: FloatArray,
+    level: float,
+    nu: FloatArray,
+) -> None:
+    """One sweep of the same for sum_e value_e Z_e >= level over pairs e off the diagonal: updates nu and S in place."""
+    for c in range(rows.shape[0]):
+        total, norm = 0.0, 0.0
+        for e in range(rows.shape[1]):
+            i, j, value = rows[c, e], columns[c, e], values[c, e]
+            norm += 0.5 * value * value
+            z = t[i, j] - s[i, j]
+            if z > 0.0 and not forbidden[i, j]:
+                total += value * z
+        fresh = max(0.0, nu[c] + (level - total) / norm)
+        step = fresh - nu[c]
+        if step == 0.0:
+            continue
+        nu[c] = fresh
+        for e in range(rows.shape[1]):
+            i, j = rows[c, e], columns[c, e]
+            s[i, j] -= 0.5 * step * values[c, e]
+            s[j, i] = s[i, j]
 
 
 @njit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -88,12 +88,17 @@ class LeafProof:
     cuts : (m, 3) int32
         Supernodes (i, j, l); j = l for a pair.
     cut_multipliers : (m,) float64
+    cliques : (c, K + 1) int32
+        Distinct supernodes, two of which are together in every clustering.
+    clique_multipliers : (c,) float64
     """
 
     path: tuple[Decision, ...]
     multiplier: NDArray[np.float32] | None
     cuts: NDArray[np.int32]
     cut_multipliers: FloatArray
+    cliques: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int32))
+    clique_multipliers: FloatArray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)

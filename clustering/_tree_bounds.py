@@ -4,15 +4,19 @@ A leaf fixes pairs of points to be together or apart. Together: contract them (s
 leaves a weighted problem and a constant c. Apart: Z_ij = 0, so that the multiplier B_ij may have any sign. With the
 valid inequalities, for Z_ij = [i, j together] / (weight of their cluster),
 
-    pair (i, j, j):      Z_ij <= Z_ii,
-    triangle (i, j, l):  Z_ij + Z_il <= Z_ii + Z_jl,
+    pair (i, j, j):         Z_ij <= Z_ii,
+    triangle (i, j, l):     Z_ij + Z_il <= Z_ii + Z_jl,
+    clique Q, |Q| = K + 1:  sum_{i < j in Q} Z_ij >= r,
 
-written as <G_c, Z> <= 0 with multipliers mu_c >= 0, every clustering of the leaf costs at least
+written as <G_c, Z> <= 0, or -r for the cliques, with multipliers mu_c >= 0, every clustering of the leaf costs at least
 
-    c + T - q^T M q - sum_{k < K} lambda_k(P (A + M) P),      M = B - sum_c mu_c W^{-1/2} G_c W^{-1/2},
+    c + T + r sum_{cliques} mu_c - q^T M q - sum_{k < K} lambda_k(P (A + M) P),
+    M = B - sum_c mu_c W^{-1/2} G_c W^{-1/2}.
 
-by the argument of :mod:`clustering._bounds`, for every symmetric B that is non-negative except at separated pairs. The
-bound of a tree is the least of its leaves; the leaves cover the problem if their decisions form a binary tree.
+Of K + 1 supernodes two share a cluster, and no cluster is heavier than all supernodes but the K - 1 lightest, because
+the K - 1 other clusters hold one at least: r is one over that weight. The rest is by the argument of
+:mod:`clustering._bounds`, for every symmetric B that is non-negative except at separated pairs. The bound of a tree
+is the least of its leaves; the leaves cover the problem if their decisions form a binary tree.
 """
 
 from __future__ import annotations
@@ -29,10 +33,12 @@ from clustering._result import Decision, LeafProof, TreeCertificate
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.linalg import UNIT
 
-__all__ = ["covers", "cut_entries", "evaluate_leaf", "evaluate_tree", "is_sound_tree"]
+__all__ = ["clique_entries", "clique_level", "covers", "cut_entries", "evaluate_leaf", "evaluate_tree", "is_sound_tree"]
 
 # Rounding of the contraction: sums of squares of p coordinates, twice centred.
 CONTRACTION_ERROR = 64
+# Of a multiplier's entries: beyond, their squares overflow.
+LARGEST_TERM = 1e140
 
 
 def evaluate_tree(problem: KMeansProblem, certificate: TreeCertificate) -> LowerBound:
@@ -61,11 +67,20 @@ def evaluate_leaf(problem: KMeansProblem, user: Links, leaf: LeafProof) -> Lower
     b = np.where(conflicts, b, np.maximum(b, 0.0))
     rows, columns, values = cut_entries(np.asarray(leaf.cuts, dtype=np.int64), smaller.host_weights)
     mu = np.maximum(np.asarray(leaf.cut_multipliers, dtype=np.float64), 0.0)
-    weighted = values * mu[:, None]
+    cliques = np.asarray(leaf.cliques, dtype=np.int64).reshape(-1, problem.n_clusters + 1)
+    nu = np.maximum(np.asarray(leaf.clique_multipliers, dtype=np.float64), 0.0)
+    clique_rows, clique_columns, clique_values = clique_entries(cliques, smaller.host_weights)
+    if max(_largest(values) * _largest(mu), _largest(clique_values) * _largest(nu)) > LARGEST_TERM:
+        return LowerBound(-math.inf, 0.0)
     cuts, sizes = np.zeros_like(b), np.zeros_like(b)
-    # Each entry of the list stands for itself and its mirror image with half the value.
+    # Each entry of the lists stands for itself and its mirror image with half the value.
+    weighted = values * mu[:, None]
     np.add.at(cuts, (rows, columns), 0.5 * weighted)
     np.add.at(sizes, (rows, columns), 0.5 * np.abs(weighted))
+    weighted = clique_values * nu[:, None]
+    np.add.at(cuts, (clique_rows, clique_columns), -0.5 * weighted)
+    np.add.at(sizes, (clique_rows, clique_columns), 0.5 * weighted)
+    gain = clique_level(smaller.host_weights, problem.n_clusters) * float(np.sum(nu))
     cuts, sizes = cuts + cuts.T, sizes + sizes.T
     q = np.asarray(smaller.direction)
     multiplier = b - cuts
@@ -73,13 +88,14 @@ def evaluate_leaf(problem: KMeansProblem, user: Links, leaf: LeafProof) -> Lower
     form, size_of_form = float(q @ (multiplier @ q)), float(q @ (absolute @ q))
     norm = math.sqrt(float(np.sum(absolute * absolute)))
     bound = ky_fan_bound(smaller, multiplier, norm, form, size_of_form)
-    terms = 4.0 * len(mu)
+    # Sums over the cuts, and the weights of the supernodes, themselves sums.
+    terms = 4.0 * len(mu) + float(clique_values.size) + 2.0 * problem.n + 16.0
     extra = UNIT * (
         CONTRACTION_ERROR * (problem.p + 16) * problem.scatter
         + problem.n_clusters * terms * norm
-        + terms * size_of_form
+        + terms * (size_of_form + gain)
     )
-    return LowerBound(constant + bound.value, bound.error + extra)
+    return LowerBound(constant + gain + bound.value, bound.error + extra)
 
 
 def cut_entries(cuts: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
@@ -93,6 +109,22 @@ def cut_entries(cuts: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray
     columns = np.stack([j, i, np.where(is_pair, i, l), np.where(is_pair, j, l)], axis=1)
     signs = np.stack([np.ones(len(i)), -np.ones(len(i)), np.where(is_pair, 0.0, 1.0), np.where(is_pair, 0.0, -1.0)], 1)
     return rows, columns, signs / np.sqrt(weights[rows] * weights[columns])
+
+
+def _largest(values: FloatArray) -> float:
+    return float(np.max(np.abs(values), initial=0.0))
+
+
+def clique_entries(cliques: IntArray, weights: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+    """Rows, columns and values (c, K (K + 1) / 2) of the scaled sum of Z over the pairs of each clique."""
+    i, j = np.triu_indices(cliques.shape[1], 1)
+    rows, columns = cliques[:, i], cliques[:, j]
+    return rows, columns, 1.0 / np.sqrt(weights[rows] * weights[columns])
+
+
+def clique_level(weights: FloatArray, n_clusters: int) -> float:
+    """One over the weight of all supernodes but the K - 1 lightest."""
+    return 1.0 / float(np.sum(np.sort(weights)[n_clusters - 1 :]))
 
 
 def covers(paths: Sequence[tuple[Decision, ...]]) -> bool:
@@ -131,5 +163,14 @@ def _is_sound_leaf(problem: KMeansProblem, user: Links, leaf: LeafProof) -> bool
         return False
     if cuts.dtype.kind not in "iu" or (cuts.size and (cuts.min() < 0 or cuts.max() >= size)):
         return False
+    cliques, nu = np.asarray(leaf.cliques), np.asarray(leaf.clique_multipliers)
+    if nu.ndim != 1 or cliques.ndim != 2 or len(cliques) != len(nu) or not np.isfinite(nu).all():
+        return False
+    if len(nu):
+        if cliques.shape[1] != problem.n_clusters + 1 or cliques.dtype.kind not in "iu":
+            return False
+        ordered = np.sort(cliques, axis=1)
+        if ordered.min() < 0 or ordered.max() >= size or (ordered[:, 1:] == ordered[:, :-1]).any():
+            return False
     distinct = (cuts[:, 0] != cuts[:, 1]) & (cuts[:, 0] != cuts[:, 2]) if len(cuts) else np.ones(0, dtype=np.bool_)
     return bool(np.isfinite(leaf.multiplier).all() and np.isfinite(mu).all() and distinct.all())

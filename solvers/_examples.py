@@ -22,6 +22,7 @@ class Example:
 
 
 _SOURCES = {
+    "ecoli": "UCI Ecoli (K. Nakai, 1996), seven attributes; CC BY 4.0",
     "glass": "UCI Glass Identification (B. German, 1987), scaled to [-1, 1] per column; CC BY 4.0",
     "ionosphere": "UCI Ionosphere (V. Sigillito et al., 1989), constant column removed; CC BY 4.0",
     "iris": "Iris (R. A. Fisher, 1936), scikit-learn's copy; CC BY 4.0 / BSD-3-Clause",
@@ -41,6 +42,7 @@ def load_example(name: str) -> Example:
     ----------
     name : str
         One of "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
+        One of "ecoli", "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
 
     Returns
     -------

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import combinations
 
 import numpy as np
 import pytest
-from partitions import best_cost
+from partitions import best_cost, partitions
 
 import solvers
-from clustering._tree_bounds import covers
+from clustering._cuts import separate_cliques
+from clustering._tree_bounds import clique_level, covers
 
 
 def _random_problem(seed: int):
@@ -158,8 +160,96 @@ def test_any_dual_point_of_a_leaf_is_a_bound():
         cuts[:3, 2] = cuts[:3, 1]
         scale = problem.scatter * 10.0 ** rng.uniform(-3, 0)
         multiplier = rng.standard_normal((size, size)) * scale / size
-        leaf = LeafProof((), multiplier.astype(np.float32), cuts, rng.random(6) * scale)
+        # Cliques alone every other time: that is where their right-hand side decides.
+        if seed % 2:
+            multiplier, cuts = np.zeros_like(multiplier), cuts[:0]
+        cliques = np.array([rng.permutation(size)[: n_clusters + 1] for _ in range(3)])
+        cliques = cliques[: 3 if cliques.shape[1] == n_clusters + 1 else 0].reshape(-1, n_clusters + 1)
+        reach = problem.scatter * np.median(problem.host_weights) * 10.0 ** rng.uniform(-3, 1)
+        leaf = LeafProof(
+            (),
+            multiplier.astype(np.float32),
+            cuts,
+            rng.random(len(cuts)) * scale,
+            cliques,
+            rng.random(len(cliques)) * reach,
+        )
         bound = evaluate_leaf(problem, links, leaf)
         assert bound.reestablished <= best * (1 + 1e-13) or bound.reestablished == best == np.inf
         checked += bound.reestablished > 0
     assert checked > 50
+
+
+def test_cliques_alone_bound_from_below_and_raise_some_bounds():
+    # Nearly equidistant points, whose clusters are as undecided as can be.
+    from clustering._links import NO_LINKS
+    from clustering._problem import kmeans_problem
+    from clustering._result import LeafProof
+    from clustering._tree_bounds import evaluate_leaf
+    from solvers._core.backend import choose_backend
+
+    rng = np.random.default_rng(3)
+    helped = 0
+    for _ in range(1500):
+        n, n_clusters = int(rng.integers(4, 7)), int(rng.integers(2, 4))
+        X = (np.eye(n) + 0.3 * rng.standard_normal((n, n))) * 10.0 ** rng.integers(-8, 9)
+        weights = None if rng.random() < 0.5 else 10.0 ** rng.uniform(-1, 1, n)
+        backend = choose_backend("clustering", "array", ("array",), X=X)
+        problem = kmeans_problem(X, n_clusters, weights, backend)
+        every = np.array(list(combinations(range(n), n_clusters + 1)))
+        nu = problem.scatter * rng.random(len(every)) * 10.0 ** rng.uniform(-4, 0)
+        zero = np.zeros((n, n), dtype=np.float32)
+        none = LeafProof((), zero, np.empty((0, 3), dtype=np.int64), np.empty(0))
+        proof = dataclasses.replace(none, cliques=every, clique_multipliers=nu)
+        bound = evaluate_leaf(problem, NO_LINKS, proof).reestablished
+        assert bound <= best_cost(X, n_clusters, weights) * (1 + 1e-13)
+        helped += bound > evaluate_leaf(problem, NO_LINKS, none).reestablished
+    assert helped > 0
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_level_of_cliques_holds_for_every_clustering_and_for_some_with_equality(weighted):
+    rng = np.random.default_rng(11)
+    for _ in range(12):
+        n, n_clusters = int(rng.integers(4, 8)), int(rng.integers(2, 4))
+        weights = 10.0 ** rng.uniform(-2, 2, n) if weighted else np.ones(n)
+        level = clique_level(weights, n_clusters)
+        least = np.inf
+        for labels in partitions(n, n_clusters):
+            same = np.equal.outer(labels, labels)
+            z = same / (same @ weights)
+            for clique in combinations(range(n), n_clusters + 1):
+                least = min(least, np.triu(z[np.ix_(clique, clique)], 1).sum())
+        assert least >= level * (1 - 1e-12)
+        assert least <= level * (1 + 1e-9)
+
+
+def test_separated_cliques_are_violated():
+    z = np.full((12, 12), 1e-4)
+    cliques = separate_cliques(z, 3, 0.1)
+    assert len(cliques)
+    assert cliques.shape[1] == 4
+    for clique in cliques:
+        assert len(set(clique.tolist())) == 4
+        assert np.triu(z[np.ix_(clique, clique)], 1).sum() < 0.1
+    assert len(separate_cliques(z, 3, 1e-5)) == 0
+
+
+def test_malformed_cliques_are_refused():
+    X = solvers.load_example("iris").data
+    result = solvers.kmeans_sdp(X, 3, method="exact", tol=1e-4, rng=0)
+    certificate = result.certificate
+    for cliques, nu in (
+        ([[0, 1, 2, 2]], [1.0]),
+        ([[0, 1, 2]], [1.0]),
+        ([[0, 1, 2, 9999]], [1.0]),
+        ([[0, 1, 2, 3]], [np.inf]),
+        ([[0, 1, 2, 3]], [1.0, 1.0]),
+        ([[0, 1, 2, 3]], [1e300]),
+    ):
+        leaves = tuple(
+            dataclasses.replace(leaf, cliques=np.array(cliques), clique_multipliers=np.array(nu))
+            for leaf in certificate.leaves
+        )
+        copy = type(result)({**result, "certificate": dataclasses.replace(certificate, leaves=leaves)})
+        assert not solvers.verify(copy, X, 3)

@@ -47,6 +47,24 @@ def test_wines_are_told_apart_by_shape():
     assert solvers.verify(result, X, 3)
 
 
+def test_three_groups_of_ecoli_are_optimal():
+    X = solvers.load_example("ecoli").data
+    result = solvers.kmeans_sdp(X, 3, method="exact", tol=1e-4, rng=0)
+    assert result.status is solvers.Status.OPTIMAL
+    assert result.fun == pytest.approx(23.2609631, rel=1e-8)
+    assert solvers.verify(result, X, 3)
+
+
+def test_eight_groups_of_ecoli_reach_the_best_known_cost():
+    ecoli = solvers.load_example("ecoli")
+    assert ecoli.data.shape == (336, 7)
+    assert len(set(ecoli.target)) == 8
+    result = solvers.kmeans_sdp(ecoli.data, 8, tol=1e-2, max_iter=200, rng=0)
+    assert result.fun <= 13.8490
+    assert 0.85 * result.fun < result.bound <= 13.8490
+    assert solvers.verify(result, ecoli.data, 8)
+
+
 def test_labels_of_digits_are_certified():
     X = load_digits().data
     labels = KMeans(10, n_init=1, random_state=0).fit_predict(X)
