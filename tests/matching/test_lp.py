@@ -24,7 +24,7 @@ def test_exact_solution_is_the_textbook_models():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = solvers.reference_model("match_online", instance)
-            model.solve("HIGHS")
+            model.solve("SCIPY")
         assert result.lp_value == pytest.approx(model.value, rel=1e-8, abs=1e-12)
         assert result.bound == pytest.approx(model.value, rel=1e-8, abs=1e-12)
 
