@@ -1,4 +1,4 @@
-"""Forged results that were once accepted stay refused: one per family, each with the claim it makes."""
+"""Forged results that were once accepted stay refused: each with the claim it makes."""
 
 from __future__ import annotations
 
@@ -44,25 +44,6 @@ def test_complex_points_lift_no_quadratic() -> None:
     claim = {"x": np.array([5.0, 5.0]), "fun": fun, "bound": fun, "gap": 0.0}
     assert solvers.verify(result, *problem).ok
     assert not solvers.verify(forged(result, certificate=certificate, **claim), *problem).ok
-
-
-def test_half_precision_multipliers_lose_no_square() -> None:
-    loss = bcd.LeastSquares(np.ones((200, 1)), np.where(np.arange(200) % 2, 1e-4, -1e-4))
-    result = solvers.minimize_bcd(loss, bcd.L1(1e-9))
-    assert solvers.verify(result, loss, bcd.L1(1e-9)).ok
-    half = dataclasses.replace(result.certificate, theta=np.full(200, 2e-4, dtype=np.float16))
-    assert not solvers.verify(forged(result, certificate=half, bound=1.001 * result.fun), loss, bcd.L1(1e-9)).ok
-
-
-def test_complex_factors_have_no_hidden_rank() -> None:
-    A = np.random.default_rng(5).normal(size=(8, 2)) @ np.random.default_rng(6).normal(size=(2, 7))
-    result = solvers.complete_matrix(A, 1, rng=3)
-    assert result.fun > 1e-3
-    u, s, v = np.linalg.svd(A)
-    c = np.sqrt(s[1] / s[0])
-    left, right = (u[:, :1] + 1j * c * u[:, 1:2]), (v[:1].T - 1j * c * v[1:2].T)
-    claim = {"x": (left, s[:1], right), "U": left, "s": s[:1], "V": right, "fun": 0.0, "gap": 0.0}
-    assert not solvers.verify(forged(result, **claim), A, 1).ok
 
 
 def test_value_of_the_linear_program_is_checked() -> None:
