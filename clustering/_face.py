@@ -17,7 +17,6 @@ reflection - reflection), a matrix of low rank.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,8 +110,7 @@ def _indicators(groups: Groups) -> Array:
     xp, take = problem.backend.xp, problem.backend.take
     member = xp.expand_dims(groups.labels, axis=1) == take(np.arange(problem.n_clusters))
     root = xp.expand_dims(xp.sqrt(problem.weights), axis=1)
-    columns = xp.where(member, root, xp.zeros_like(root)) * take(1.0 / np.sqrt(groups.totals))
-    return columns
+    return xp.where(member, root, xp.zeros_like(root)) * take(1.0 / np.sqrt(groups.totals))
 
 
 def _symmetric(image: Array, basis: Array) -> Array:
