@@ -6,7 +6,8 @@ All linear equations lie in block 1 and hold to rounding in every iteration; the
 >= 0 by construction, so a rigorous bound is at hand any time. A is scaled by its spectral norm.
 
 With T the matrix that block 2 splits, Z2 = max(T, 0) and Y = min(T, 0); so one matrix is the whole state, and block 1
-projects |T| + A / rho.
+projects |T| + A / rho. Labels that may solve the relaxation are tried first (:mod:`clustering._face`): where they do,
+that ends the run in a few iterations.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clustering._bounds import dense_multiplier, multiplier_bound
+from clustering._face import finish_on_face
 from clustering._problem import Groups, KMeansProblem, largest_eigenvalue
 from clustering._result import MultiplierCertificate
 from clustering._spectral import LeadingEigenpairs, Spectrum
@@ -88,6 +90,7 @@ def solve_relaxation(run: Run, scale: float, check_every: int, *, ends_solved: b
     norm = largest_eigenvalue(rows) or 1.0
     rows = rows / math.sqrt(norm)
     affinity = rows @ rows.T
+    finish_on_face(run, affinity, norm)
     eigenpairs = LeadingEigenpairs(q, n_clusters - 1.0, kernels, FILTER_DEGREE)
     rho, state = _warm_start(run, norm, scale)
     matrix = kernels.spectral_argument(state, affinity, rho)
@@ -102,8 +105,8 @@ def solve_relaxation(run: Run, scale: float, check_every: int, *, ends_solved: b
         if monitor.due(check_every):
             checks += 1
             if checks <= 2 or checks % LOOK_EVERY == 0 or monitor.nit == monitor.max_iter:
-                if not run.fixed_labels:
-                    run.offer(_round(run, spectrum))
+                if not run.fixed_labels and run.offer(_round(run, spectrum)):
+                    finish_on_face(run, affinity, norm)
                 best_value = min(best_value, norm * _feasible_value(problem, spectrum, rows))
             multiplier = kernels.multiplier(state, rho * norm)
             if proves_always or checks % CHECKS_PER_PROOF == 0 or monitor.nit == monitor.max_iter:

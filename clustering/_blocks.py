@@ -6,7 +6,8 @@ Restricting a clustering to a block S_j costs no less than the best clustering o
 
 What the split itself loses is sum_jk n_jk |mu_jk - mu_k|^2 with mu_jk the mean of the members of cluster k in block j.
 Blocks are therefore chosen against the clusters (anticlustering): each has the same share of every cluster, with means
-as nearly equal as exchanges of two rows can make them. Blocks are solved one by one by the splitting method.
+as nearly equal as exchanges of two rows can make them. Blocks are solved one by one by the splitting method, or on
+devices together in stacks of equal size.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustering._admm import solve_relaxation
+from clustering._batched_blocks import STACKED_MATRICES, solve_stack
 from clustering._bounds import lower_bound
 from clustering._problem import Groups, KMeansProblem
 from clustering._result import BlockProof, BlocksCertificate
 from clustering._run import Run, subordinate
 from solvers._core.arrays import IntArray, to_host
 
-__all__ = ["BlocksSettings", "anticlusters", "bound_by_blocks"]
+__all__ = ["BLOCK_TOLERANCE", "BlocksSettings", "anticlusters", "bound_by_blocks"]
 
 EXCHANGE_SWEEPS = 12
 # Gap at which a block stops: what the split loses is of that size.
 BLOCK_TOLERANCE = 4e-4
 BLOCK_ITERATIONS = 250
 CHECK_EVERY = 25
+# Memory of a stack of blocks.
+STACK_BYTES = 2.0 * 2**30
 
 
 @dataclass(frozen=True)
@@ -46,18 +50,30 @@ def bound_by_blocks(run: Run, block_size: int) -> None:
     labels = to_host(groups.labels)
     blocks = anticlusters(problem, labels, block_size)
     proofs = [_opening(problem, rows) for rows in blocks]
-    total = [bound for bound, _ in proofs]
-    for position, rows in enumerate(blocks):
-        if not monitor.running():
+    solvable = [len(rows) > problem.n_clusters == len(np.unique(labels[rows])) for rows in blocks]
+    for batch in _batches(problem, blocks):
+        allowed = [position for position in batch if monitor.running()]
+        if not allowed:
             break
-        if len(rows) > problem.n_clusters and len(np.unique(labels[rows])) == problem.n_clusters:
-            bound, certificate = _solve_block(run, rows, labels[rows])
-            if bound > total[position]:
-                total[position] = bound
-                proofs[position] = (bound, certificate)
+        worthwhile = [position for position in allowed if solvable[position]]
+        fresh = _solve_blocks(run, [blocks[position] for position in worthwhile], labels)
+        for position, proof in zip(worthwhile, fresh, strict=True):
+            proofs[position] = max(proofs[position], proof, key=lambda bound_and_proof: bound_and_proof[0])
         whole = BlocksCertificate(tuple(blocks), tuple(proof for _, proof in proofs))
-        monitor.prove(float(np.sum(total)), whole)
+        monitor.prove(float(np.sum([bound for bound, _ in proofs])), whole)
         monitor.checkpoint()
+
+
+def _batches(problem: KMeansProblem, blocks: list[IntArray]) -> list[list[int]]:
+    """Positions of the blocks solved together: one each for compiled code, stacks of one size otherwise."""
+    if problem.backend.name == "numba":
+        return [[position] for position in range(len(blocks))]
+    batches = []
+    for size in sorted({len(rows) for rows in blocks}):
+        alike = [position for position, rows in enumerate(blocks) if len(rows) == size]
+        most = max(1, int(STACK_BYTES // (8 * STACKED_MATRICES * max(size, 1) ** 2)))
+        batches += [alike[begin : begin + most] for begin in range(0, len(alike), most)]
+    return batches
 
 
 def anticlusters(problem: KMeansProblem, labels: IntArray, block_size: int) -> list[IntArray]:
@@ -85,12 +101,29 @@ def _opening(problem: KMeansProblem, rows: IntArray) -> tuple[float, BlockProof 
     return bound.published, certificate
 
 
-def _solve_block(run: Run, rows: IntArray, labels: IntArray) -> tuple[float, BlockProof]:
-    common = subordinate(run.monitor, tol=max(run.monitor.common.tol, BLOCK_TOLERANCE))
+def _solve_blocks(run: Run, blocks: list[IntArray], labels: IntArray) -> list[tuple[float, BlockProof]]:
+    """Bounds of blocks, all of one size if there are several."""
+    tol = max(run.monitor.common.tol, BLOCK_TOLERANCE)
+    found: list[tuple[float, BlockProof]] = []
+    if not blocks:
+        return found
+    if run.problem.backend.name == "numba":
+        for rows in blocks:
+            inner, scale = _opened_block(run, rows, labels[rows], tol)
+            if inner.monitor.status is None:
+                solve_relaxation(inner, scale, CHECK_EVERY)
+            found.append((inner.monitor.bound, inner.monitor.certificate))
+        return found
+    scale = _opened_block(run, blocks[0], labels[blocks[0]], tol)[1]
+    problems = [run.problem.subset(rows) for rows in blocks]
+    mine = [run.problem.backend.take(np.ascontiguousarray(labels[rows])) for rows in blocks]
+    found.extend(solve_stack(problems, mine, scale, tol, BLOCK_ITERATIONS, run.monitor.out_of_time))
+    return found
+
+
+def _opened_block(run: Run, rows: IntArray, labels: IntArray, tol: float) -> tuple[Run, float]:
+    """A block as a run of its own with its structured bound, and the scale of that."""
+    common = subordinate(run.monitor, tol=tol)
     inner = Run(run.problem.subset(rows), common, method="blocks", max_iter=BLOCK_ITERATIONS)
     inner.open(run.problem.backend.take(np.ascontiguousarray(labels)))
-    scale = inner.certify_best(pairs=False)
-    if inner.monitor.status is None:
-        solve_relaxation(inner, scale, CHECK_EVERY)
-    proof: BlockProof = inner.monitor.certificate
-    return inner.monitor.bound, proof
+    return inner, inner.certify_best(pairs=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clustering._admm import DEFAULT_ITERATIONS, DENSE_MATRICES, solve_relaxation
-from clustering._blocks import bound_by_blocks
+from clustering._blocks import BLOCK_TOLERANCE, bound_by_blocks
 from clustering._problem import Groups, KMeansProblem, kmeans_problem
 from clustering._result import ClusteringResult
 from clustering._run import Run
@@ -27,8 +27,9 @@ DEFAULT_TRIALS = 100
 SMALL = 256
 
 
-# method="auto" solves the relaxation up to this many rows, where that takes seconds.
-AUTO_ADMM_ROWS = 500
+# method="auto" solves the relaxation up to the first number of rows, and those of blocks up to the second: seconds. Where
+# a time limit says how long it may take, blocks are solved for any number.
+AUTO_ADMM_ROWS, AUTO_BLOCKS_ROWS = 500, 5_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class StructuredSettings:
 
 @dataclass(frozen=True)
 class ADMMSettings:
-    """Options of ``method="admm"`` and ``"auto"``: iterations between certificates."""
+    """Options of ``method="admm"``: iterations between certificates."""
 
     check_every: int = 25
 
@@ -50,8 +51,16 @@ class BlocksSettings:
     block_size: int = 500
 
 
+@dataclass(frozen=True)
+class AutoSettings:
+    """Options of ``method="auto"``: those of the methods it may choose."""
+
+    check_every: int = 25
+    block_size: int = 500
+
+
 SETTINGS: dict[str, type] = {
-    "auto": ADMMSettings,
+    "auto": AutoSettings,
     "structured": StructuredSettings,
     "admm": ADMMSettings,
     "blocks": BlocksSettings,
@@ -89,8 +98,9 @@ def certify_kmeans(
     method : {"auto", "structured", "admm", "blocks"}
         ``"structured"``: the dual point built from the labels, its scales searched; any n. ``"admm"``: then the
         semidefinite relaxation itself (n x n matrices, see :func:`kmeans_sdp`). ``"blocks"``: then the relaxations of
-        balanced blocks of rows; any n, about a second per 500 rows. ``"auto"``: structured, and where its gap stays
-        open and n <= 500, the relaxation.
+        balanced blocks of rows; any n, about a second per 500 rows. ``"auto"``: structured, and while its gap stays
+        open the relaxation (n <= 500) or blocks (n <= 5000, or any n until a ``time_limit``), these only where the gap
+        is large enough for what dividing the rows loses.
     tol : float
         The run ends as OPTIMAL once ``gap <= tol``; otherwise as CONVERGED after the search, or once the relaxation is
         solved to ``tol``.
@@ -107,7 +117,7 @@ def certify_kmeans(
     backend : {"auto", "numba", "array", "cupy"}
         ``"auto"``: where the data live.
     options : mapping, optional
-        ``check_every`` (25; admm, auto): iterations between certificates. ``block_size`` (500; blocks).
+        ``check_every`` (25; admm, auto): iterations between certificates. ``block_size`` (500; blocks, auto).
 
     Returns
     -------
@@ -186,13 +196,20 @@ def certify_kmeans(
     if monitor.status is None and (method == "admm" or (method == "auto" and problem.n <= AUTO_ADMM_ROWS)):
         run.begin_phase("admm", DEFAULT_ITERATIONS)
         solve_relaxation(run, best.scale if best else 0.0, settings.check_every)
-    if monitor.status is None and method == "blocks":
+    if monitor.status is None and (method == "blocks" or (method == "auto" and _blocks_pay(run))):
         run.begin_phase("blocks", problem.n)
         bound_by_blocks(run, settings.block_size)
     monitor.finish(Status.CONVERGED)
     result = monitor.result()
     assert isinstance(result, ClusteringResult)
     return result
+
+
+def _blocks_pay(run: Run) -> bool:
+    """Whether blocks may raise the bound of the structured certificate in the time there is."""
+    monitor, n = run.monitor, run.problem.n
+    fits = n <= AUTO_BLOCKS_ROWS or monitor.common.time_limit is not None
+    return n > AUTO_ADMM_ROWS and fits and monitor.gap > BLOCK_TOLERANCE
 
 
 def labelled_problem(X: Any, labels: Any, sample_weight: Any, backend: Backend) -> tuple[KMeansProblem, Any]:

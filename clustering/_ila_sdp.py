@@ -24,8 +24,8 @@ from solvers._core.result import Status
 
 __all__ = ["ila_sdp", "likelihood_problem"]
 
-# method="auto" solves the relaxation on all rows up to this many.
-RELAXATION_ROWS = 300
+# method="auto" solves the relaxation in full up to the first number of rows, by factors of few columns up to the second.
+RELAXATION_ROWS, LOW_RANK_ROWS = 300, 600
 ROUNDS_PER_START = 8
 
 
@@ -85,10 +85,11 @@ def ila_sdp(
         Least eigenvalue of a cluster's covariance relative to the pooled one, from 0 to 1; affine invariant.
     reg_covar : float
         Ridge of the pooled covariance, in units of the mean variance of the columns.
-    method : {"auto", "relaxation", "subsample"}
-        ``"relaxation"``: group-specific membership matrices for all rows (K n x n matrices). ``"subsample"``: the same
-        for a sample of the rows, lifted to all by the Gaussian discriminant and hard EM. ``"auto"``: relaxation up to
-        300 rows.
+    method : {"auto", "relaxation", "low-rank", "subsample"}
+        ``"relaxation"``: group-specific membership matrices for all rows (K n x n matrices). ``"low-rank"``: the same
+        matrices as products of non-negative factors of three columns, much faster, and in full only for the bound.
+        ``"subsample"``: matrices in full for a sample of the rows, lifted to all by the Gaussian discriminant and hard
+        EM; no bound. ``"auto"``: relaxation up to 300 rows, low-rank up to 600, then subsample.
     x0 : result, (n,) labels or (K, p) centres, optional
         One more start, the first.
     tol : float
@@ -134,7 +135,8 @@ def ila_sdp(
     largest row sums, rejected unless the likelihood rises. The most likely labels of all starts are returned; likely is
     not the same as right where groups are small for their dimension.
 
-    *Complexity.* O(K n^2 r) an iteration with r surviving eigenvectors, some hundred iterations a relaxation.
+    *Complexity.* O(K n^2 r) an iteration with r surviving eigenvectors, some hundred iterations a relaxation; low-rank
+    O(K n p) an iteration, and one relaxation in full for the bound.
 
     References
     ----------
@@ -170,7 +172,12 @@ def ila_sdp(
     how = regularisation(covariance_type, mixing, floor, reg_covar)
     problem = likelihood_problem(X, n_clusters, backend)
     sample = sample_size or max(150, 50 * problem.n_clusters)
-    whole = method == "relaxation" or (method == "auto" and problem.n <= RELAXATION_ROWS) or sample >= problem.n
+    if method == "auto":
+        small = problem.n <= max(RELAXATION_ROWS, sample)
+        method = "relaxation" if small else "low-rank" if problem.n <= LOW_RANK_ROWS else "subsample"
+    elif method == "subsample" and sample >= problem.n:
+        method = "relaxation"
+    whole = method != "subsample"
     refuse_beyond_memory(
         8.0 * 7 * problem.n_clusters * (problem.n if whole else sample) ** 2,
         what=f"method={method!r} with {problem.n} rows and {problem.n_clusters} clusters",
@@ -181,7 +188,7 @@ def ila_sdp(
         problem,
         common,
         how,
-        method="relaxation" if whole else "subsample",
+        method=method,
         max_iter=ROUNDS_PER_START * (len(names) + len(first)),
     )
     run.open()
@@ -190,7 +197,7 @@ def ila_sdp(
         if run.monitor.status is not None or run.monitor.out_of_time():
             break
         if whole:
-            run.refine(labels, ROUNDS_PER_START)
+            run.refine(labels, ROUNDS_PER_START, low_rank=method == "low-rank")
         else:
             run.refine_sample(labels, sample, ROUNDS_PER_START)
     run.monitor.finish(Status.TIME_LIMIT if run.monitor.out_of_time() else Status.CONVERGED)

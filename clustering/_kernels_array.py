@@ -10,6 +10,8 @@ __all__ = [
     "assign",
     "balance_blocks",
     "deflate",
+    "face_multiplier",
+    "face_step",
     "filter_step",
     "improve_labels",
     "multiplier",
@@ -128,6 +130,24 @@ def splitting_step(
     primal = float(xp.sqrt(xp.sum((z1 - positive) ** 2)))
     moved = float(xp.sqrt(xp.sum((positive - before) ** 2)))
     return t, spectral_argument(t, affinity, rho), primal, moved
+
+
+def face_step(change: Array, state: Array, affinity: Array, labels: Array) -> tuple[Array, Array]:
+    """T <- max(T, 0) off the diagonal blocks of a labelling + ``change``, and A + the reflection of the new T.
+
+    The reflection is |T| off the diagonal blocks and -T on them. Either result may take the place of an argument.
+    """
+    xp = namespace_of(state)
+    state = face_multiplier(state, labels) + change
+    same = xp.expand_dims(labels, axis=1) == labels
+    return state, affinity + xp.where(same, -state, xp.abs(state))
+
+
+def face_multiplier(state: Array, labels: Array) -> Array:
+    """max(T, 0) off the diagonal blocks, where it vanishes."""
+    xp = namespace_of(state)
+    same = xp.expand_dims(labels, axis=1) == labels
+    return xp.where(same | (state < 0), xp.zeros_like(state), state)
 
 
 def deflate(block: Array, q: Array) -> Array:

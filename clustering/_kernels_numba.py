@@ -13,6 +13,8 @@ __all__ = [
     "assign",
     "balance_blocks",
     "deflate",
+    "face_multiplier",
+    "face_step",
     "filter_step",
     "improve_labels",
     "multiplier",
@@ -206,6 +208,32 @@ def _split(
             state[i, j] = t
             z1[i, j] = abs(t) + affinity[i, j] * inverse_rho
     return primal, moved
+
+
+def face_step(
+    change: FloatArray, state: FloatArray, affinity: FloatArray, labels: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """The state of the finish and A + its reflection, in place of ``change``; see the array kernel."""
+    matrix = np.empty_like(change)
+    _face(change, state, affinity, labels, matrix)
+    return change, matrix
+
+
+def face_multiplier(state: FloatArray, labels: IntArray) -> FloatArray:
+    """max(T, 0) off the diagonal blocks, where it vanishes."""
+    return np.where((labels[:, None] == labels) | (state < 0), 0.0, state)
+
+
+@njit()
+def _face(change: FloatArray, state: FloatArray, affinity: FloatArray, labels: IntArray, matrix: FloatArray) -> None:
+    n = state.shape[0]
+    for i in range(n):
+        for j in range(n):
+            if labels[i] == labels[j]:
+                matrix[i, j] = affinity[i, j] - change[i, j]
+            else:
+                change[i, j] += max(state[i, j], 0.0)
+                matrix[i, j] = affinity[i, j] + abs(change[i, j])
 
 
 def deflate(block: FloatArray, q: FloatArray) -> FloatArray:

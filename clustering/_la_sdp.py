@@ -22,7 +22,10 @@ from clustering._likelihood import GaussianModel
 from clustering._spectral import LeadingEigenpairs
 from solvers._core.arrays import FloatArray, IntArray
 
-__all__ = ["Assignment", "LikelihoodRelaxation"]
+__all__ = ["Assignment", "LikelihoodRelaxation", "Rounding"]
+
+# Labels from the row sums (K, n) of the Z_k and, on demand, the K leading eigenvectors (n, K) of their sum.
+Rounding = Callable[[FloatArray, Callable[[], FloatArray]], IntArray]
 
 RELAXATION = 1.6
 FILTER_DEGREE = 4
@@ -65,7 +68,7 @@ class LikelihoodRelaxation:
         labels: IntArray,
         tol: float,
         max_iter: int,
-        rounding: Callable[[FloatArray], IntArray],
+        rounding: Rounding,
         out_of_time: Callable[[], bool],
     ) -> Assignment:
         """Iterate to a gap of ``tol`` nats per point, from where the state stands; ``labels`` are the ones to beat."""
@@ -89,7 +92,7 @@ class LikelihoodRelaxation:
                 candidate = self._dual(costs)
                 if candidate[0] > lower:
                     lower, dual = candidate[0], candidate
-                rounded = rounding(self.w)
+                rounded = rounding(self.w.sum(axis=2), self._leading)
                 value = model.nll(self.points, rounded)
                 if value < least:
                     best, least = rounded, value
@@ -100,6 +103,11 @@ class LikelihoodRelaxation:
             if iteration % BALANCE_EVERY == 0 and iteration <= BALANCE_UNTIL and moved > 0:
                 self._balance(math.sqrt(primal / moved), spectra)
         return Assignment(best, least, *dual)
+
+    def _leading(self) -> FloatArray:
+        together = self.w.sum(axis=0)
+        vectors: FloatArray = np.linalg.eigh(0.5 * (together + together.T))[1][:, -self.n_clusters :]
+        return vectors
 
     def _balance(self, ratio: float, spectra: list[LeadingEigenpairs]) -> None:
         factor = min(2.0, max(0.5, math.sqrt(ratio)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from clustering._la_sdp import LikelihoodRelaxation
+from clustering._la_low_rank import low_rank_labels
+from clustering._la_sdp import Assignment, LikelihoodRelaxation, Rounding
 from clustering._likelihood import GaussianModel, Regularisation, fit_model, group_means, least_size, log_constant
 from clustering._likelihood_bounds import (
     AssignmentCertificate,
@@ -92,8 +94,11 @@ class LikelihoodRun:
         labels[order] = np.arange(self.problem.n) * self.n_clusters // self.problem.n
         self.offer(labels, self.fit(labels))
 
-    def refine(self, labels: IntArray, rounds: int) -> None:
-        """Rounds from one start: covariances, then the relaxation of the labels, until the labels repeat."""
+    def refine(self, labels: IntArray, rounds: int, *, low_rank: bool = False) -> None:
+        """Rounds from one start: covariances, then the relaxation of the labels, until the labels repeat.
+
+        ``low_rank``: the relaxation by factors of a few columns, which give labels but no bound.
+        """
         state = None
         seen: set[bytes] = set()
         for number in range(rounds):
@@ -102,9 +107,13 @@ class LikelihoodRun:
             if labels.tobytes() in seen or self.n_clusters == 1 or not self.monitor.running():
                 return
             seen.add(labels.tobytes())
-            state = state or LikelihoodRelaxation(self.points, labels, self.n_clusters)
-            tolerance = FIRST_TOLERANCE if number == 0 else LATER_TOLERANCE
-            labels = self._relaxed(state, model, labels, tolerance, ROUND_ITERATIONS)[0]
+            if low_rank:
+                rounding, rng = self._rounding(model, labels), self.monitor.common.rng
+                labels = low_rank_labels(self.points, model, labels, rounding, rng, self.monitor.out_of_time)
+            else:
+                state = state or LikelihoodRelaxation(self.points, labels, self.n_clusters)
+                tolerance = FIRST_TOLERANCE if number == 0 else LATER_TOLERANCE
+                labels = self._relaxed(state, model, labels, tolerance, ROUND_ITERATIONS).labels
             self.monitor.checkpoint()
         self.offer(labels, self.fit(labels))
 
@@ -134,8 +143,9 @@ class LikelihoodRun:
         for _ in range(FINAL_ROUNDS):
             answer: _Answer = self.monitor.x
             state = LikelihoodRelaxation(self.points, answer.labels, self.n_clusters)
-            labels, y, multipliers = self._relaxed(state, answer.model, answer.labels, tol, LAST_ITERATIONS)
-            certificate = AssignmentCertificate(y, multipliers.astype(np.float32))
+            found = self._relaxed(state, answer.model, answer.labels, tol, LAST_ITERATIONS)
+            labels = found.labels
+            certificate = AssignmentCertificate(found.y, found.multipliers.astype(np.float32))
             value, error = assignment_bound(self.points, answer.model, certificate)
             self.assignment, self.assignment_bound = certificate, -(value - 2.0 * error) - self.constant
             if np.array_equal(labels, answer.labels) or self.monitor.out_of_time():
@@ -162,25 +172,26 @@ class LikelihoodRun:
 
     def _relaxed(
         self, state: LikelihoodRelaxation, model: GaussianModel, labels: IntArray, tol: float, max_iter: int
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
+    ) -> Assignment:
+        return state.solve(model, labels, tol, max_iter, self._rounding(model, labels), self.monitor.out_of_time)
+
+    def _rounding(self, model: GaussianModel, labels: IntArray) -> Rounding:
+        """Largest row sums, or the eigenvectors where covariances are tied; ``labels`` instead of tiny groups."""
         least = least_size(self.problem.n, self.n_clusters)
 
-        def rounding(w: FloatArray) -> IntArray:
+        def rounding(loads: FloatArray, vectors: Callable[[], FloatArray]) -> IntArray:
             if self.how.covariance_type == "tied":
-                fresh = self._spectral_rounding(w, model)
+                fresh = self._spectral_rounding(np.ascontiguousarray(vectors()), model)
             else:
-                fresh = np.argmax(w.sum(axis=2), axis=0).astype(np.int64)
+                fresh = np.argmax(loads, axis=0).astype(np.int64)
             counts = np.bincount(fresh, minlength=self.n_clusters)
             return fresh if counts.min() >= least else labels
 
-        found = state.solve(model, labels, tol, max_iter, rounding, self.monitor.out_of_time)
-        return found.labels, found.y, found.multipliers
+        return rounding
 
-    def _spectral_rounding(self, w: FloatArray, model: GaussianModel) -> IntArray:
+    def _spectral_rounding(self, rows: FloatArray, model: GaussianModel) -> IntArray:
         """With one covariance the Z_k are not identifiable; their sum is, and its eigenvectors cluster the rows."""
         kernels = self.problem.backend.kernels
-        _, vectors = np.linalg.eigh(0.5 * (w.sum(axis=0) + w.sum(axis=0).T))
-        rows = np.ascontiguousarray(vectors[:, -self.n_clusters :])
         order = [int(np.argmax(np.sum(rows * rows, axis=1)))]
         for _ in range(self.n_clusters - 1):
             distance = np.min([np.sum((rows - rows[i]) ** 2, axis=1) for i in order], axis=0)

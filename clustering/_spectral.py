@@ -56,13 +56,16 @@ class Spectrum:
 class LeadingEigenpairs:
     """Eigenpairs of a sequence of symmetric matrices on the complement of ``q`` (everywhere if None) above a threshold.
 
-    The threshold is that of the projection of the eigenvalues on the simplex of sum ``trace``. ``kernels`` is the table of
-    functions for the kind of array, ``degree`` that of the filters: the more crowded the spectrum is near the threshold, the
-    higher.
+    The threshold is given, or else that of the projection of the eigenvalues on the simplex of sum ``trace``. ``kernels`` is
+    the table of functions for the kind of array, ``degree`` that of the filters: the more crowded the spectrum is near the
+    threshold, the higher.
     """
 
-    def __init__(self, q: Array | None, trace: float, kernels: ModuleType, degree: int) -> None:
+    def __init__(
+        self, q: Array | None, trace: float, kernels: ModuleType, degree: int, threshold: float | None = None
+    ) -> None:
         self._degree = degree
+        self._fixed = threshold
         self.q = q
         self._kernels = kernels
         self.trace = trace
@@ -91,7 +94,7 @@ class LeadingEigenpairs:
         while block.shape[1] * WIDEST <= n:
             for _ in range(sweeps):
                 values, block = self._filtered(matrix, block, self._low)
-            theta = simplex_threshold(values, self.trace)
+            theta = self._threshold(values)
             if self._low <= values[0] <= theta:
                 self._restart = False
                 return self._keep(values, block, theta, extra)
@@ -122,7 +125,10 @@ class LeadingEigenpairs:
         self._restart = False
         values, vectors = full_spectrum(matrix, self.q)
         self._low = float(values[0] - MARGIN * (values[-1] - values[0]))
-        return self._keep(values, vectors, simplex_threshold(values, self.trace), EXTRA_AFTER_FULL)
+        return self._keep(values, vectors, self._threshold(values), EXTRA_AFTER_FULL)
+
+    def _threshold(self, values: FloatArray) -> float:
+        return simplex_threshold(values, self.trace) if self._fixed is None else self._fixed
 
     def _keep(self, values: FloatArray, vectors: Array, theta: float, extra: int) -> tuple[FloatArray, Array]:
         """Split ascending eigenpairs into the surviving ones and those that stay in the block."""

@@ -47,6 +47,8 @@ def _info(name: str) -> int:
     print(f"  guarantee  {entry.guarantee}")
     print(f"  methods    {', '.join(entry.methods)}")
     print(f"  backends   {', '.join(entry.backends)}")
+    if entry.host_methods:
+        print(f"  host only  {', '.join(entry.host_methods)}")
     if entry.omits:
         print(f"  omits      {', '.join(entry.omits)}")
     print(f"  source     {entry.reference}")

@@ -32,6 +32,8 @@ class Entry:
     batch : bool
         True where one call answers many problems: ``fun``, ``bound``, ``gap`` and ``status`` are arrays, and item i of the
         result is the answer of problem i.
+    host_methods : tuple of str
+        Methods that take NumPy arrays only, of an entry with other backends: their work is sequential.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Entry:
     model: str
     warm_up: str
     batch: bool = False
+    host_methods: tuple[str, ...] = ()
 
 
 ENTRIES: tuple[Entry, ...] = (
@@ -63,6 +66,7 @@ ENTRIES: tuple[Entry, ...] = (
         verifier="clustering._verify:verify_kmeans_sdp",
         model="clustering._models:kmeans_sdp_model",
         warm_up="clustering._warm_up:kmeans_sdp",
+        host_methods=("exact",),
     ),
     Entry(
         name="certify_kmeans",
@@ -84,7 +88,7 @@ ENTRIES: tuple[Entry, ...] = (
         sense="max",
         summary="Gaussian clusters of different shapes, by the likelihood-adjusted semidefinite relaxation",
         guarantee="assignment_bound >= likelihood of every labelling at the returned covariances",
-        methods=("auto", "relaxation", "subsample"),
+        methods=("auto", "relaxation", "low-rank", "subsample"),
         backends=("numba",),
         omits=(),
         reference="Zhuang, Chen and Yang, Likelihood adjusted semidefinite programs for clustering heterogeneous data, 2022",

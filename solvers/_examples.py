@@ -27,6 +27,8 @@ _SOURCES = {
     "ionosphere": "UCI Ionosphere (V. Sigillito et al., 1989), constant column removed; CC BY 4.0",
     "iris": "Iris (R. A. Fisher, 1936), scikit-learn's copy; CC BY 4.0 / BSD-3-Clause",
     "movietweetings": "MovieTweetings 100K (S. Dooms et al., 2013), dense core: user, film, rating 0-10; MIT",
+    "nci60": "NCI60 gene expression (D. Ross et al., 2000), 64 cell lines, principal coordinates of 6830 genes; BSD (ISLP)",
+    "pbmc": "PBMC 68k, 700 cells (G. Zheng et al., 2017; scanpy), 20 principal components; BSD-3-Clause / CC BY 4.0",
     "ruspini": "E. H. Ruspini, Numerical methods for fuzzy clustering, Information Sciences 2, 1970",
     "seeds": "UCI Seeds (M. Charytanowicz et al., 2012); CC BY 4.0",
     "taxi": "NYC Taxi and Limousine Commission, trips of March 2019 (sample, busiest zones); city open data",
@@ -41,8 +43,7 @@ def load_example(name: str) -> Example:
     Parameters
     ----------
     name : str
-        One of "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
-        One of "ecoli", "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
+        One of "ecoli", "glass", "ionosphere", "iris", "movietweetings", "nci60", "pbmc", "ruspini", "seeds", "taxi".
 
     Returns
     -------

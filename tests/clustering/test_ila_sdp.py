@@ -10,6 +10,7 @@ import pytest
 from partitions import partitions
 
 import solvers
+from clustering._la_low_rank import low_rank_labels
 from clustering._la_sdp import LikelihoodRelaxation
 from clustering._likelihood import Regularisation, fit_model
 from clustering._likelihood_bounds import AssignmentCertificate, assignment_bound
@@ -76,7 +77,7 @@ def test_any_dual_point_bounds_every_labelling():
         least = min(model.nll(X, other) for these in partitions(n, 2) for other in (these, 1 - these))
         state = LikelihoodRelaxation(X, labels, n_clusters)
         steps = int(rng.integers(1, 400))
-        found = state.solve(model, labels, 1e-9, steps, lambda w: np.argmax(w.sum(axis=2), axis=0), lambda: False)
+        found = state.solve(model, labels, 1e-9, steps, lambda loads, _: np.argmax(loads, axis=0), lambda: False)
         y, multipliers = found.y, found.multipliers
         if seed % 3 == 0:
             y = y + rng.standard_normal(n)
@@ -97,7 +98,7 @@ def test_equal_covariances_reduce_to_the_kmeans_relaxation():
         log_determinants=np.full(3, 2 * np.log(variance)),
     )
     state = LikelihoodRelaxation(X, labels, 3)
-    found = state.solve(model, labels, 1e-7, 4000, lambda w: labels, lambda: False)
+    found = state.solve(model, labels, 1e-7, 4000, lambda *_: labels, lambda: False)
     sdp = solvers.kmeans_sdp(X, 3, method="admm", tol=1e-8, rng=0)
     assert found.estimate == pytest.approx(sdp.bound / (2 * variance) + 30 * np.log(variance), rel=1e-4)
 
@@ -140,6 +141,40 @@ def test_affine_maps_do_not_change_the_clusters():
     first = solvers.ila_sdp(X, 2, rng=0, options=options)
     second = solvers.ila_sdp(mapped, 2, rng=0, x0=first, options=options)
     assert len(np.unique(np.stack([first.labels, second.labels]), axis=1).T) == 2
+
+
+def test_factors_of_few_columns_find_the_labels_of_the_full_relaxation():
+    X, _ = _points(11, 330, 2, 3)
+    options = {"starts": ("kmeans",), "assignment_tol": 1e-2}
+    result = solvers.ila_sdp(X, 3, rng=0, options=options)
+    full = solvers.ila_sdp(X, 3, method="relaxation", rng=0, options=options)
+    assert (result.method, full.method) == ("low-rank", "relaxation")
+    assert result.fun >= full.fun - 1e-3 * abs(full.fun)
+    assert result.fun <= result.assignment_bound < np.inf
+    assert solvers.verify(result, X, 3)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_factors_serve_every_covariance_type(covariance_type):
+    X, _ = _points(12, 60, 3, 2)
+    problem = {"covariance_type": covariance_type, "mixing": covariance_type == "diag"}
+    result = solvers.ila_sdp(X, 2, method="low-rank", rng=0, options={"starts": ("ward",)}, **problem)
+    assert np.isfinite(result.assignment_bound)
+    assert solvers.verify(result, X, 2, **problem)
+
+
+def test_factors_never_lose_the_labels_they_start_from():
+    rng = np.random.default_rng(13)
+    improved = 0
+    for seed in range(6):
+        X, labels = _points(seed, 50, 2, 2)
+        X = X - X.mean(axis=0)
+        start = np.where(rng.random(50) < 0.3, 1 - labels, labels)
+        model = fit_model(X, start, 2, Regularisation("full", False, 0.2, 1e-6))
+        found = low_rank_labels(X, model, start, lambda loads, _: np.argmax(loads, axis=0), rng, lambda: False)
+        assert model.nll(X, found) <= model.nll(X, start)
+        improved += model.nll(X, found) < model.nll(X, start)
+    assert improved >= 4
 
 
 def test_samples_are_lifted_to_all_rows():

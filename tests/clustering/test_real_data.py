@@ -65,6 +65,38 @@ def test_eight_groups_of_ecoli_reach_the_best_known_cost():
     assert solvers.verify(result, ecoli.data, 8)
 
 
+@pytest.mark.parametrize(("n_clusters", "optimum"), [(2, 236481.8269), (3, 215746.3033), (8, 163864.8649)])
+def test_groups_of_cell_lines_are_proved_optimal(n_clusters, optimum):
+    X = solvers.load_example("nci60").data
+    result = solvers.kmeans_sdp(X, n_clusters, method="exact", tol=1e-4, rng=0)
+    assert result.status is solvers.Status.OPTIMAL
+    assert result.fun == pytest.approx(optimum, rel=1e-8)
+    assert result.fun <= KMeans(n_clusters, n_init=10, random_state=0).fit(X).inertia_ * (1 + 1e-9)
+    assert solvers.verify(result, X, n_clusters)
+
+
+def test_ten_groups_of_blood_cells_leave_a_small_gap():
+    pbmc = solvers.load_example("pbmc")
+    assert pbmc.data.shape == (700, 20)
+    assert len(set(pbmc.target)) == 10
+    result = solvers.kmeans_sdp(pbmc.data, 10, tol=1e-2, max_iter=100, rng=0)
+    assert result.fun <= 29328.83
+    assert 0.96 * result.fun < result.bound
+    assert solvers.verify(result, pbmc.data, 10)
+
+
+def test_shapes_tell_cell_types_apart_that_spheres_confuse():
+    pbmc = solvers.load_example("pbmc")
+    kinds = ("CD14+ Monocyte", "CD19+ B", "CD56+ NK")
+    chosen = np.isin(pbmc.target, kinds)
+    X = _standardised(pbmc.data[chosen][:, :5])
+    truth = np.unique(pbmc.target[chosen], return_inverse=True)[1]
+    result = solvers.ila_sdp(X, 3, rng=0, options={"starts": ("kmeans", "ward", "em")})
+    spheres = KMeans(3, n_init=10, random_state=0).fit_predict(X)
+    assert _errors(result.labels, truth) <= _errors(spheres, truth)
+    assert solvers.verify(result, X, 3)
+
+
 def test_labels_of_digits_are_certified():
     X = load_digits().data
     labels = KMeans(10, n_init=1, random_state=0).fit_predict(X)

@@ -40,6 +40,20 @@ def test_scales_of_pairs_are_never_worse_than_one_scale():
     assert few.bound < all_of_them.bound < all_of_them.fun
 
 
+def test_the_ladder_of_certificates_ends_with_blocks():
+    """One scale, scales of pairs, then blocks, each with a better bound; above 5000 rows blocks need a time limit."""
+    X, labels = _gmm(600, 10, 4, 0.7)
+    one = solvers.certify_kmeans(X, labels, method="structured", max_iter=18)
+    pairs = solvers.certify_kmeans(X, labels, method="structured")
+    blocks = solvers.certify_kmeans(X, labels, tol=1e-3, options={"block_size": 300})
+    assert one.bound <= pairs.bound < blocks.bound < blocks.fun
+    assert (pairs.method, blocks.method) == ("structured", "blocks")
+    assert solvers.verify(blocks, X, labels)
+    X, labels = _gmm(5200, 4, 4, 0.4)
+    assert solvers.certify_kmeans(X, labels).method == "structured"
+    assert solvers.certify_kmeans(X, labels, time_limit=0.5).method == "blocks"
+
+
 def test_certifying_keeps_the_labels():
     X = solvers.load_example("iris").data
     rng = np.random.default_rng(0)
@@ -82,7 +96,39 @@ def test_blocks_bound_the_whole():
         assert not solvers.verify(type(result)({**result, "certificate": changed}), X, 3)
 
 
-def test_blocks_never_exceed_brute_force():
+def test_stacks_of_blocks_prove_what_single_blocks_prove():
+    """Array code solves blocks of equal size together; on a device that is the host's only in name, too."""
+    import array_api_strict as strict
+
+    X, _ = _gmm(240, 4, 3, 0.7)
+    options = {"block_size": 60, "n_starts": 2}
+    single = solvers.kmeans_sdp(X, 3, method="blocks", rng=0, backend="numba", options=options)
+    together = solvers.kmeans_sdp(X, 3, method="blocks", rng=0, backend="array", options=options)
+    device = strict.asarray(X, device=strict.Device("device1"))
+    elsewhere = solvers.kmeans_sdp(device, 3, method="blocks", rng=0, options=options)
+    assert elsewhere.labels.device == device.device
+    assert solvers.verify(elsewhere, device, 3)
+    for result in (single, together):
+        assert solvers.verify(result, X, 3)
+    for result in (together, elsewhere):
+        assert result.gap < 0.02
+        assert result.bound == pytest.approx(single.bound, rel=2e-3)
+
+
+def test_stacks_respect_limits():
+    X, _ = _gmm(240, 4, 3, 0.7)
+    options = {"block_size": 40, "n_starts": 1}
+    two = solvers.kmeans_sdp(X, 3, method="blocks", rng=0, backend="array", max_iter=2, options=options)
+    assert two.nit == 2
+    assert two.status is solvers.Status.MAX_ITER
+    none = solvers.kmeans_sdp(X, 3, method="blocks", rng=0, backend="array", time_limit=1e-6, options=options)
+    assert none.status is solvers.Status.TIME_LIMIT
+    for result in (two, none):
+        assert solvers.verify(result, X, 3)
+
+
+@pytest.mark.parametrize("backend", ["numba", "array"])
+def test_blocks_never_exceed_brute_force(backend):
     rng = np.random.default_rng(4)
     for seed in range(60):
         n, n_clusters = int(rng.integers(6, 9)), int(rng.integers(1, 4))
@@ -91,7 +137,9 @@ def test_blocks_never_exceed_brute_force():
             continue
         weights = None if seed % 2 else 10.0 ** rng.uniform(-2, 2, n)
         options = {"block_size": int(rng.integers(2, 6)), "n_starts": 1}
-        result = solvers.kmeans_sdp(X, n_clusters, sample_weight=weights, method="blocks", rng=seed, options=options)
+        result = solvers.kmeans_sdp(
+            X, n_clusters, sample_weight=weights, method="blocks", rng=seed, backend=backend, options=options
+        )
         assert result.bound <= best_cost(X, n_clusters, weights) * (1 + 1e-12)
         assert solvers.verify(result, X, n_clusters, sample_weight=weights)
 

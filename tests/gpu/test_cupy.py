@@ -20,7 +20,9 @@ RUNS = [
     pytest.param(case, method, id=f"{case.entry}-{method}")
     for case in all_cases()
     for method in case.methods
-    if "cupy" in entry_named(case.entry).backends and case.array_arguments
+    if "cupy" in entry_named(case.entry).backends
+    and case.array_arguments
+    and method not in entry_named(case.entry).host_methods
 ]
 
 

@@ -51,8 +51,6 @@ class Case:
         ``tampered(result)`` yields (what, copy) of results with a corrupted certificate, for ``verify`` to reject.
     warm_start : bool
         Whether ``x0`` takes a previous result.
-    host_methods : tuple of str
-        Methods that refuse other arrays than NumPy's, of an entry that otherwise takes them.
     tolerance : float
         Relative agreement of objectives between backends and dtypes.
     """
@@ -68,7 +66,6 @@ class Case:
     bad: tuple[Bad, ...] = ()
     tampered: Callable[[Any], Any] | None = None
     warm_start: bool = True
-    host_methods: tuple[str, ...] = ()
     tolerance: float = 1e-9
 
 
