@@ -95,41 +95,34 @@ class LinearCertifier:
 
     # -- proposing -----------------------------------------------------------------------------------------------
 
-    def propose(self, theta: Array) -> Array:
-        """A nearby dual point that suits the unpenalised coordinates; nothing is claimed about it."""
-        loss = self.loss
-        xp = loss.xp
-        theta = loss.project_dual(theta)
-        if math.isfinite(loss.residual_radius(1.0)):
-            basis = self._free_basis
-            if basis is not None:
-                v = theta if self._root is None else self._root * theta
-                for _ in range(2):
-                    v = v - basis @ (basis.T @ v)
-                theta = (
-                    v
-                    if self._root is None
-                    else xp.where(self._root > 0, v / xp.where(self._root > 0, self._root, 1.0), 0.0 * v)
-                )
-                clipped = loss.project_dual(theta)
-                most, allowed = float(xp.max(xp.abs(theta))), float(xp.max(xp.abs(clipped)))
-                theta = theta * (allowed / most) if most > allowed > 0 else theta
-            if isinstance(loss, LeastSquares) and self._cone:
-                theta = theta * self._best_multiple(theta)
-            return theta
-        if isinstance(loss, Logistic) and loss.n_free:
-            return self._balanced(theta)
-        return theta
+    def propose(self, slopes: Array) -> tuple[Array, float, bool]:
+        """A dual point near a multiple of the slopes that suits the unpenalised coordinates; nothing is claimed about it.
 
-    def propose_multiple(self, slopes: Array) -> tuple[Array, float]:
-        """The proposal, and by what factor it is a multiple of the slopes (0 where it is none)."""
+        Returns it, the multiple, and whether it is exactly that multiple of the slopes.
+        """
         loss = self.loss
-        if isinstance(loss, LeastSquares) and self._free_basis is None:
-            multiple = self._best_multiple(slopes) if self._cone else 1.0
-            return slopes * multiple, multiple
-        proposed = self.propose(slopes)
-        changed = loss.n_free > 0 or (self._free_basis is not None and math.isfinite(loss.residual_radius(1.0)))
-        return proposed, 0.0 if changed else 1.0
+        theta = loss.project_dual(slopes)
+        exact = True
+        if math.isfinite(loss.residual_radius(1.0)):
+            if self._free_basis is not None:
+                theta, exact = self._orthogonal(theta, self._free_basis), False
+            if isinstance(loss, LeastSquares) and self._cone:
+                multiple = self._best_multiple(theta)
+                return theta * multiple, multiple, exact
+        elif isinstance(loss, Logistic) and loss.n_free:
+            theta, exact = self._balanced(theta), False
+        return theta, 1.0, exact
+
+    def _orthogonal(self, theta: Array, basis: Array) -> Array:
+        """Less its part along the unpenalised columns, scaled back into the domain of the loss's dual."""
+        loss, xp = self.loss, self.loss.xp
+        v = theta if self._root is None else self._root * theta
+        for _ in range(2):
+            v = v - basis @ (basis.T @ v)
+        if self._root is not None:
+            v = xp.where(self._root > 0, v / xp.where(self._root > 0, self._root, 1.0), 0.0 * v)
+        most, allowed = float(xp.max(xp.abs(v))), float(xp.max(xp.abs(loss.project_dual(v))))
+        return v * (allowed / most) if most > allowed > 0 else v
 
     @cached_property
     def _cone(self) -> bool:
@@ -293,8 +286,7 @@ class LinearCertifier:
     def _free_basis(self) -> Array | None:
         """Orthonormal basis of the columns that no penalty and no bound touches."""
         if isinstance(self.term, SeparableTerm):
-            term = self.term
-            free = np.flatnonzero((term.lam == 0) & (term.l2 == 0) & np.isinf(term.lower) & np.isinf(term.upper))
+            free = self.term.free
         else:
             free = np.flatnonzero(np.isinf(self.term.radius(1.0)))
         if len(free) == 0:

@@ -26,6 +26,7 @@ from solvers._core.arrays import (
     to_host,
 )
 from solvers._core.errors import InvalidProblemError
+from solvers._core.jit import njit
 
 __all__ = ["DenseDesign", "Design", "SparseDesign", "design_matrix", "sparse_matrix"]
 
@@ -106,6 +107,11 @@ class DenseDesign:
             left = left * weights[:, None]
         return to_host(left.T @ self.columns(others))
 
+    def restricted(self, block: IntArray) -> DenseDesign:
+        """The columns of a block as a design of their own."""
+        columns = self.columns(block)
+        return DenseDesign(np.asfortranarray(columns) if self.device is None else columns)
+
     def with_ones(self) -> DenseDesign:
         """A with a column of ones appended."""
         xp = self.xp
@@ -154,9 +160,7 @@ class SparseDesign:
     @cached_property
     def squared_norms(self) -> FloatArray:
         """Squared norms of the columns."""
-        parts = (self.matrix.data * self.matrix.data, self.matrix.indices, self.matrix.indptr)
-        # The CSC arrays of A are the CSR arrays of its transpose.
-        return np.asarray(scipy.sparse.csr_array(parts, shape=(self.p, self.n)) @ np.ones(self.n))
+        return _sums_of_squares(self.matrix.data, self.matrix.indptr)
 
     @cached_property
     def row_norms(self) -> FloatArray:
@@ -194,6 +198,10 @@ class SparseDesign:
         if weights is not None:
             left = left.multiply(weights[:, None]).tocsc()
         return np.asarray((left.T @ right).toarray())
+
+    def restricted(self, block: IntArray) -> SparseDesign:
+        """The columns of a block as a design of their own."""
+        return SparseDesign(scipy.sparse.csc_array(self.matrix[:, block]))
 
     def with_ones(self) -> SparseDesign:
         """A with a column of ones appended."""
@@ -234,12 +242,15 @@ def sparse_matrix(value: Any, name: str, expected: str) -> scipy.sparse.csc_arra
     if value.dtype.kind not in "bifu":
         raise InvalidProblemError(f"{what}; got dtype {value.dtype}")
     matrix = scipy.sparse.csc_array(value, dtype=np.float64)
-    if not matrix.has_canonical_format:
+    if not _ascending(matrix.indices, matrix.indptr):
         # A fresh matrix, because summing duplicates in place would change the caller's.
         matrix = matrix.copy()
         matrix.sum_duplicates()
-    bad = matrix.nnz - int(np.count_nonzero(np.isfinite(matrix.data)))
-    if bad:
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.sum(matrix.data))
+    # A sum is finite only if every entry is; it may overflow where all are.
+    if not math.isfinite(total) and not np.isfinite(matrix.data).all():
+        bad = matrix.nnz - int(np.count_nonzero(np.isfinite(matrix.data)))
         raise InvalidProblemError(f"{what}; got {bad} entries that are NaN or infinite")
     if matrix.nnz >= 2**31 or max(matrix.shape) >= 2**31:
         raise InvalidProblemError(f"{name} must have fewer than 2**31 stored entries; got {matrix.nnz}")
@@ -251,3 +262,25 @@ def sparse_matrix(value: Any, name: str, expected: str) -> scipy.sparse.csc_arra
     )
     view.has_canonical_format = True
     return view
+
+
+@njit()
+def _ascending(indices: Any, indptr: Any) -> bool:
+    """Whether row indices ascend strictly in every column; a matrix's own flag may be out of date."""
+    for j in range(len(indptr) - 1):
+        for k in range(indptr[j] + 1, indptr[j + 1]):
+            if indices[k] <= indices[k - 1]:
+                return False
+    return True
+
+
+@njit()
+def _sums_of_squares(data: FloatArray, indptr: Any) -> FloatArray:
+    """Sum of squares of each column's entries."""
+    sums = np.empty(len(indptr) - 1)
+    for j in range(len(sums)):
+        total = 0.0
+        for k in range(indptr[j], indptr[j + 1]):
+            total += data[k] * data[k]
+        sums[j] = total
+    return sums

@@ -6,6 +6,10 @@ The model, with Hessian G (a Gram matrix, or A^T diag(h) A kept as a product), i
 
 Columns of A are reached through ``column_dot`` and ``column_add``, which exist for a dense matrix and for the triple
 (data, indices, indptr) of a CSC matrix, so every kernel is written once.
+
+Descent is greedy by buckets: an epoch passes over all coordinates and moves those whose scaled step sqrt(G_jj) |delta_j| lies
+within a factor ``BUCKET`` of the largest of the pass before. A pass over scores costs no more than a few moves, and a
+quarter of the moves of a cyclic epoch are spared.
 """
 
 from __future__ import annotations
@@ -18,7 +22,17 @@ from numba.extending import overload
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 
-__all__ = ["column_norms", "gram_descent", "residual_descent", "violations"]
+__all__ = [
+    "add_row_products",
+    "column_norms",
+    "column_products",
+    "gram_descent",
+    "residual_descent",
+    "screened",
+    "violations",
+]
+
+BUCKET = 0.15
 
 
 def column_dot(matrix: Any, j: int, h: FloatArray, u: FloatArray) -> float:
@@ -112,11 +126,12 @@ def gram_descent(
     epochs: int,
     tolerance: float,
 ) -> int:
-    """Cyclic descent in place on x and g = the model's gradient; returns the epochs used.
+    """Greedy descent in place on x and g = the model's gradient; returns the epochs used.
 
-    Stops when no coordinate's scaled move sqrt(G_jj) |delta| exceeds ``tolerance`` in an epoch.
+    Stops when no coordinate's scaled step exceeds ``tolerance`` in an epoch. Rows of ``gram`` may be longer than x.
     """
     size = len(x)
+    threshold = 0.0
     for epoch in range(epochs):
         largest = 0.0
         for j in range(size):
@@ -125,13 +140,15 @@ def gram_descent(
                 continue
             fresh = _prox(x[j] - g[j] / curvature, curvature, lam[j], l2[j], lower[j], upper[j])
             delta = fresh - x[j]
-            if delta != 0.0:
+            move = abs(delta) * curvature**0.5
+            largest = max(largest, move)
+            if move > threshold:
                 x[j] = fresh
                 for k in range(size):
                     g[k] += gram[j, k] * delta
-                largest = max(largest, abs(delta) * curvature**0.5)
         if largest <= tolerance:
             return epoch + 1
+        threshold = BUCKET * largest
     return epochs
 
 
@@ -148,29 +165,27 @@ def residual_descent(
     l2: FloatArray,
     lower: FloatArray,
     upper: FloatArray,
-    epochs: int,
-    tolerance: float,
-) -> int:
-    """Cyclic descent in place on x and u = A d for the model with G = A^T diag(h) A; returns the epochs used.
+    threshold: float,
+) -> float:
+    """One epoch in place on x and u = A d for the model with G = A^T diag(h) A; returns the largest scaled step.
 
-    ``g`` is the model's gradient at d = 0 and ``squares`` the diagonal of G; all indexed like ``columns``.
+    ``g`` is the model's gradient at d = 0 and ``squares`` the diagonal of G; all indexed like ``columns``. Steps up to
+    ``threshold`` are left for later.
     """
-    for epoch in range(epochs):
-        largest = 0.0
-        for k in range(len(columns)):
-            curvature = squares[k]
-            if curvature <= 0.0:
-                continue
-            slope = g[k] + column_dot(matrix, columns[k], h, u)
-            fresh = _prox(x[k] - slope / curvature, curvature, lam[k], l2[k], lower[k], upper[k])
-            delta = fresh - x[k]
-            if delta != 0.0:
-                x[k] = fresh
-                column_add(matrix, columns[k], delta, u)
-                largest = max(largest, abs(delta) * curvature**0.5)
-        if largest <= tolerance:
-            return epoch + 1
-    return epochs
+    largest = 0.0
+    for k in range(len(columns)):
+        curvature = squares[k]
+        if curvature <= 0.0:
+            continue
+        slope = g[k] + column_dot(matrix, columns[k], h, u)
+        fresh = _prox(x[k] - slope / curvature, curvature, lam[k], l2[k], lower[k], upper[k])
+        delta = fresh - x[k]
+        move = abs(delta) * curvature**0.5
+        largest = max(largest, move)
+        if move > threshold:
+            x[k] = fresh
+            column_add(matrix, columns[k], delta, u)
+    return largest
 
 
 @njit()
@@ -178,6 +193,13 @@ def column_norms(matrix: Any, columns: IntArray, h: FloatArray, out: FloatArray)
     """out_k = a_k^T (h * a_k)."""
     for k in range(len(columns)):
         out[k] = column_square(matrix, columns[k], h)
+
+
+@njit()
+def column_products(matrix: Any, columns: IntArray, h: FloatArray, v: FloatArray, out: FloatArray) -> None:
+    """out_k = a_k^T (h * v)."""
+    for k in range(len(columns)):
+        out[k] = column_dot(matrix, columns[k], h, v)
 
 
 @njit()
@@ -203,3 +225,50 @@ def violations(
         out[j] = max(-(g[j] * p + 0.5 * curvature[j] * p * p + change), 0.0)
         largest = max(largest, out[j])
     return largest
+
+
+@njit()
+def screened(
+    x: FloatArray,
+    q: FloatArray,
+    radius: float,
+    curvature: FloatArray,
+    lam: FloatArray,
+    l2: FloatArray,
+    lower: FloatArray,
+    upper: FloatArray,
+    alive: Any,
+) -> int:
+    """Strike out in ``alive`` the coordinates that rest where every dual point near q keeps them; returns how many are left.
+
+    x_j stays at a kink or an end r of its penalty where q_j +- radius sqrt(curvature_j) is inside the subdifferential at r.
+    """
+    left = 0
+    for j in range(len(x)):
+        if not alive[j]:
+            continue
+        r = x[j]
+        spread = radius * curvature[j] ** 0.5
+        low, high = q[j] - spread, q[j] + spread
+        bent = l2[j] * r
+        above = bent + (lam[j] if r >= 0.0 else -lam[j])
+        below = bent + (-lam[j] if r <= 0.0 else lam[j])
+        if (r >= upper[j] or high < above) and (r <= lower[j] or low > below):
+            alive[j] = False
+        else:
+            left += 1
+    return left
+
+
+@njit()
+def add_row_products(data: FloatArray, indices: IntArray, indptr: IntArray, h: FloatArray, gram: FloatArray) -> None:
+    """gram += A^T diag(h) A for A by rows (CSR with sorted columns)."""
+    for i in range(len(indptr) - 1):
+        for k in range(indptr[i], indptr[i + 1]):
+            weighted = h[i] * data[k]
+            row = indices[k]
+            for m in range(indptr[i], k + 1):
+                gram[row, indices[m]] += weighted * data[m]
+    for j in range(len(gram)):
+        for k in range(j + 1, len(gram)):
+            gram[j, k] = gram[k, j]

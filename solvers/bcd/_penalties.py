@@ -106,6 +106,11 @@ class Term(ABC):
     def pieces(self) -> list[IntArray]:
         """Sets of coordinates that a block must not split."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether every coordinate has a radius."""
+        return bool(np.all(np.isfinite(self.radius(1.0))))
+
 
 @dataclass(frozen=True)
 class SeparableTerm(Term):
@@ -129,18 +134,44 @@ class SeparableTerm(Term):
         )
 
     @cached_property
+    def free(self) -> IntArray:
+        """Coordinates that neither a penalty nor a bound touches."""
+        index: IntArray = np.flatnonzero(self.lam == 0)
+        held = (self.l2[index] != 0) | np.isfinite(self.lower[index]) | np.isfinite(self.upper[index])
+        return np.asarray(index[~held])
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every coordinate has a radius."""
+        return self._plain or super().bounded
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether the term is a positive multiple of |x_j| everywhere."""
+        return bool(
+            np.min(self.lam, initial=1.0) > 0.0
+            and not np.any(self.l2)
+            and np.max(self.lower, initial=-np.inf) == -np.inf
+            and np.min(self.upper, initial=np.inf) == np.inf
+        )
+
+    @cached_property
     def _allows_zero(self) -> bool:
-        return bool(np.all((self.lower <= 0.0) & (self.upper >= 0.0)))
+        return self._plain or bool(np.all((self.lower <= 0.0) & (self.upper >= 0.0)))
 
     @cached_property
     def _open(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Where a slope above lam (below -lam) leaves the domain of phi*; None if both hold everywhere."""
+        if self._plain:
+            return None
         scalable = (self.l2 == 0) & (self.lam > 0)
         up, down = np.isinf(self.upper) & scalable, np.isinf(self.lower) & scalable
         return None if bool(np.all(up & down)) else (up, down)
 
     def value(self, x: FloatArray) -> float:
         """Sum of the coordinates' values."""
+        if self._plain:
+            return float(np.sum(self.lam * np.abs(x)))
         if np.any(x < self.lower) or np.any(x > self.upper):
             return math.inf
         return float(np.sum(self.lam * np.abs(x)) + 0.5 * np.sum(self.l2 * x * x))
@@ -165,6 +196,10 @@ class SeparableTerm(Term):
 
     def distance(self, x: FloatArray, g: FloatArray) -> FloatArray:
         """Distance of -g from the subdifferential."""
+        if self._plain:
+            return np.asarray(
+                np.where(x == 0.0, np.maximum(np.abs(g) - self.lam, 0.0), np.abs(g + self.lam * np.sign(x)))
+            )
         total = g + self.l2 * x
         low = np.where(x > 0, total + self.lam, total - self.lam)
         high = np.where(x < 0, total - self.lam, total + self.lam)
@@ -206,6 +241,9 @@ class SeparableTerm(Term):
 
     def shrink(self, q: FloatArray, error: FloatArray) -> float:
         """min lam_j / |q_j| over coordinates with an open side."""
+        if self._plain:
+            worst = float(np.max((np.abs(q) + error) / self.lam, initial=0.0))
+            return 1.0 if worst <= 1.0 else (1.0 - 8 * UNIT) / worst
         if self._open is None:
             most = np.abs(q) + error
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +17,37 @@ from solvers.bcd._penalties import Penalty, SeparableTerm, Term, free_term
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._result import Certificate, DualCertificate, PointCertificate
 
-__all__ = ["Composite", "composite", "is_free"]
+__all__ = ["Composite", "DualView", "composite", "is_free"]
 
 
 LEVEL_MARGIN = 4.0
+
+
+@dataclass(frozen=True)
+class DualView:
+    """What the product with a dual point theta shows to those who choose coordinates.
+
+    Attributes
+    ----------
+    value : float
+        The dual value.
+    q : (size,) array
+        A^T W theta.
+    gradient : (size,) array
+        Minus A^T W theta before it was scaled into its domain: the gradient at the scores, or near it.
+    exact : bool
+        Whether it is the gradient at the scores.
+    """
+
+    value: float
+    q: FloatArray
+    gradient: FloatArray
+    exact: bool
+
+    @classmethod
+    def of(cls, value: float, q: FloatArray, factor: float, exact: bool) -> DualView:
+        """For a theta that is (``exact``) or neighbours ``factor`` times the slopes."""
+        return cls(value, q, q / -factor if factor > 0.0 else -q, exact and factor > 0.0)
 
 
 class Composite:
@@ -79,24 +107,27 @@ class Composite:
         if isinstance(self.loss, Quadratic):
             return self._quadratic.evaluate(x, weights), PointCertificate(x.copy(), weights)
         if isinstance(self.loss, LinearLoss):
-            proposed = self._linear.propose(self.loss.slopes(z) if theta is None else theta)
+            proposed, _, _ = self._linear.propose(self.loss.slopes(z) if theta is None else theta)
             evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
             return evaluation.bound, DualCertificate(np.array(to_host(evaluation.theta)))
         return LowerBound(-math.inf, 0.0), None
 
-    def linear_bound(self, x: FloatArray, z: Array) -> tuple[LowerBound, Certificate, FloatArray]:
-        """The bound of the dual point at x, its certificate, and the gradient of the loss.
-
-        Where the dual point is a multiple of the slopes the certificate's product is the gradient's.
-        """
+    def linear_bound(
+        self, x: FloatArray, z: Array, proposal: Array | None = None
+    ) -> tuple[LowerBound, Certificate, DualView]:
+        """The bound of the dual point of the scores z (or ``proposal``), its certificate, and what its product shows."""
         assert isinstance(self.loss, LinearLoss)
-        slopes = self.loss.slopes(z)
-        proposed, multiple = self._linear.propose_multiple(slopes)
+        slopes = self.loss.slopes(z if proposal is None else proposal)
+        proposed, multiple, exact = self._linear.propose(slopes)
         evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
         certificate = DualCertificate(np.array(to_host(evaluation.theta)))
-        factor = multiple * evaluation.scale
-        gradient = self.loss.gradient(z) if factor == 0.0 else evaluation.q / -factor
-        return evaluation.bound, certificate, gradient
+        view = DualView.of(evaluation.bound.reestablished, evaluation.q, evaluation.scale * multiple, exact)
+        return evaluation.bound, certificate, view
+
+    def proposed_dual(self, slopes: Array) -> tuple[Array, float, bool]:
+        """The dual point that the slopes suggest, near which multiple of them it lies, and whether it is that multiple."""
+        assert isinstance(self.loss, LinearLoss)
+        return self._linear.propose(slopes)
 
     def rebound(self, certificate: Any, x: FloatArray, z: Array) -> LowerBound:
         """The bound of a stored certificate; -inf (0 for linear models) where it is malformed."""

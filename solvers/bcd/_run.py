@@ -13,7 +13,7 @@ from solvers._core.options import Common
 from solvers._core.result import Status
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._penalties import SeparableTerm
-from solvers.bcd._problem import Composite
+from solvers.bcd._problem import Composite, DualView
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._result import BCDResult
 
@@ -33,11 +33,16 @@ class Run:
         Its ``x`` is the best point, flat, intercepts last.
     weights : (size,) array or None
         Proof of definiteness for quadratics, see :mod:`solvers.bcd._certificate`.
+    latest : float
+        Objective of the point certified last.
     """
 
     def __init__(self, problem: Composite, common: Common, *, method: str, max_iter: int, backend: str) -> None:
         self.problem = problem
         self.weights: FloatArray | None = None
+        self.latest = math.inf
+        # The best point and the gradient there, where a certificate gave it.
+        self._gradient: tuple[FloatArray, FloatArray] | None = None
         self._weights_known = False
         x = problem.term.start()
         z = problem.loss.image(x)
@@ -70,15 +75,17 @@ class Run:
         if certificate is not None:
             self.monitor.prove(bound.published, certificate)
 
-    def certify_linear(self, x: FloatArray, z: Array) -> FloatArray:
-        """Offer a point and its bound, and return the gradient, which the certificate's own product gives for free."""
-        fun = self.problem.objective(x, z)
+    def certify_linear(self, x: FloatArray, z: Array, proposal: Array | None = None) -> DualView:
+        """Offer a point and the bound of the dual point of its scores (or of a proposal); returns what its product shows."""
+        fun = self.latest = self.problem.objective(x, z)
         if math.isnan(fun):
             self.monitor.finish(Status.NUMERICAL_ERROR)
-        bound, certificate, gradient = self.problem.linear_bound(x, z)
-        if self.monitor.incumbent(x.copy(), fun) or bound.published > self.monitor.bound:
-            self.monitor.prove(bound.published, certificate)
-        return gradient
+        bound, certificate, view = self.problem.linear_bound(x, z, proposal)
+        point = x.copy()
+        if self.monitor.incumbent(point, fun):
+            self._gradient = (point, view.gradient) if view.exact and proposal is None else None
+        self.monitor.prove(bound.published, certificate)
+        return view
 
     def settle(self) -> None:
         """Hold the bound against the final point where it rests on radii, which depend on the objective attained.
@@ -86,7 +93,7 @@ class Run:
         A later point may have a lower objective and a larger rounding error than the one that the bound was found at.
         """
         problem, monitor = self.problem, self.monitor
-        if not isinstance(problem.loss, LinearLoss) or np.all(np.isfinite(problem.term.radius(1.0))):
+        if not isinstance(problem.loss, LinearLoss) or problem.term.bounded:
             return
         final = problem.rebound(monitor.certificate, monitor.x, problem.loss.image(monitor.x))
         if final.reestablished < monitor.bound:
@@ -116,15 +123,16 @@ class Run:
     def _package(self, monitor: Monitor) -> BCDResult:
         loss = self.problem.loss
         flat: FloatArray = monitor.x
-        z = loss.image(flat)
         count = math.prod(loss.shape)
         x = flat[:count].reshape(loss.shape)
         tail = flat[count:]
         intercept = 0.0 if len(tail) == 0 else float(tail[0]) if len(tail) == 1 else tail.copy()
         fields = monitor.fields() | {"x": x.copy()}
-        return BCDResult(
-            **fields, support=np.flatnonzero(flat[:count]), intercept=intercept, kkt=self.problem.kkt(flat, z)
-        )
+        if self._gradient is not None and self._gradient[0] is flat:
+            kkt = float(np.max(self.problem.term.distance(flat, self._gradient[1])))
+        else:
+            kkt = self.problem.kkt(flat, loss.image(flat))
+        return BCDResult(**fields, support=np.flatnonzero(flat[:count]), intercept=intercept, kkt=kkt)
 
 
 def comparison_weights(loss: Quadratic) -> FloatArray | None:
