@@ -179,7 +179,7 @@ def minimize_bcd(
     common.settings(NoSettings)
     run = Run(problem, common, method=engine, max_iter=OUTER_ITERATIONS, backend=where)
     if engine == "graph":
-        solve_on_graph(run, x)
+        solve_on_graph(run, x, given=x0 is not None)
     else:
         solve_working_sets(run, x)
     return finished(run)
