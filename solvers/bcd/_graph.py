@@ -19,23 +19,21 @@ import numpy as np
 import scipy.sparse
 
 from solvers._core.arrays import FloatArray
-from solvers._core.monitor import Monitor
 from solvers._core.result import Status
+from solvers.bcd._box_cg import solve_by_cg
 from solvers.bcd._local import LocalDescent
 from solvers.bcd._peel import FreeSystem
 from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, is_free
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._relaxation import ColouredRelaxation, first_omega
-from solvers.bcd._run import Run
+from solvers.bcd._run import Run, shrink_wanted
 
-__all__ = ["GraphSolver", "shrink_wanted", "solve_on_graph"]
+__all__ = ["GraphSolver", "solve_on_graph"]
 
 # Iterations between two looks at the gap: at most so many, and fewer where one takes long.
 MOST_ITERATIONS = 400
 ENTRIES_PER_STEP = 2e8
-# The squared residual falls at most this far between two looks.
-LEAST_SHRINK = 1e-8
 # More sweeps than this to go: solving for the nodes away from their bounds is cheaper.
 SWEEPS_WORTH_A_SOLVE = 60
 FREE_RESIDUAL = 1e-10
@@ -103,7 +101,7 @@ class GraphSolver:
         self._threshold *= math.sqrt(max(shrink, LOCAL_SHRINK))
         nodes = local.outstanding(self._threshold)
         few = len(nodes) <= FEW * len(x)
-        if not few or local.descend(nodes, self._threshold, int(LOCAL_BUDGET * len(x)) + 100) < 0:
+        if not few or local.descend(nodes, self._threshold, int(LOCAL_BUDGET * len(x)) + 100)[0] < 0:
             self._local = None
         return local.x.copy() if few else None
 
@@ -159,15 +157,12 @@ class GraphSolver:
         return trial if after < before else None
 
 
-def shrink_wanted(monitor: Monitor) -> float:
-    """By how much the squared residual, which the gap follows, should fall before the next look."""
-    gap, tol = monitor.gap, monitor.common.tol
-    wanted = 0.3 * tol / gap if gap < 1.0 else 0.1 * tol
-    return min(max(wanted, LEAST_SHRINK), 0.3)
-
-
 def solve_on_graph(run: Run, x: FloatArray, *, given: bool) -> None:
-    """Step and certify until proved or stalled; ``given`` where x is somebody's start."""
+    """Step and certify until proved or stalled; ``given`` where x is somebody's start.
+
+    A matrix that turns out not to be definite is left to conjugate gradients, which need no factors and notice where there is
+    no minimum.
+    """
     problem, monitor = run.problem, run.monitor
     solver = GraphSolver(problem)
     run.certify(x)
@@ -176,10 +171,8 @@ def solve_on_graph(run: Run, x: FloatArray, *, given: bool) -> None:
     while monitor.running():
         fresh = solver.step(x, shrink_wanted(monitor))
         if fresh is None:
-            monitor.finish(
-                Status.STALLED, "Q is not positive definite on these coordinates; use method='paper' or add l2"
-            )
-            break
+            solve_by_cg(run, x)
+            return
         x = fresh
         run.certify(x)
         if monitor.status is not None:
@@ -190,4 +183,7 @@ def solve_on_graph(run: Run, x: FloatArray, *, given: bool) -> None:
         if run.diverging():
             break
         if monitor.stalled(residual, 5):
+            if math.isinf(monitor.bound):
+                solve_by_cg(run, x)
+                return
             monitor.finish(Status.CONVERGED if residual <= 1e-9 * float(np.max(np.abs(solver.c))) else Status.STALLED)

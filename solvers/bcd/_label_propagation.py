@@ -21,12 +21,13 @@ from solvers._core.random import RNG
 from solvers._core.result import Result, Status
 from solvers.bcd._definiteness import propose_definiteness
 from solvers.bcd._design import sparse_matrix
-from solvers.bcd._graph import GraphSolver, shrink_wanted
+from solvers.bcd._graph import GraphSolver
 from solvers.bcd._penalties import Box, Penalty
 from solvers.bcd._problem import Composite, composite
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._quadratic_certificate import Definiteness
 from solvers.bcd._result import PointCertificate
+from solvers.bcd._run import shrink_wanted
 
 __all__ = ["LabelProblem", "PropagationCertificate", "PropagationResult", "label_problem", "label_propagation"]
 

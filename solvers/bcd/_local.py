@@ -7,6 +7,7 @@ threshold. The cost is that of the nodes moved, whatever the size of the graph.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import scipy.sparse
 
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
+from solvers.bcd._quadratic import compressed
 
 __all__ = ["LocalDescent"]
 
@@ -32,19 +34,26 @@ class LocalDescent:
 
     def __post_init__(self) -> None:
         n = len(self.x)
-        self._queue = np.empty(n, dtype=np.int64)
-        self._queued = np.zeros(n, dtype=np.bool_)
+        self._queue, self._reached = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+        self._queued, self._seen = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
 
     def outstanding(self, threshold: float) -> IntArray:
         """Nodes whose clipped step, times their curvature, exceeds the threshold."""
         step = np.clip(self.x - self.g / self.diagonal, self.lower, self.upper) - self.x
         return np.flatnonzero(np.abs(step) * self.diagonal > threshold)
 
-    def descend(self, nodes: IntArray, threshold: float, budget: int) -> int:
-        """Steps from the given nodes until none exceeds the threshold; the number taken, -1 where over budget."""
+    def descend(
+        self, nodes: IntArray, threshold: float, budget: int, *, excess: float = math.inf
+    ) -> tuple[int, float, IntArray]:
+        """Steps from the given nodes until none exceeds the threshold, or |g|^2 has fallen by ``excess``.
+
+        Returns the number of steps (-1 where over budget), the change of |g|^2, and the nodes whose gradient changed.
+        """
         start = np.ascontiguousarray(nodes, dtype=np.int64)
         problem = (*compressed(self.graph), self.diagonal, self.lower, self.upper)
-        return _descend(*problem, self.x, self.g, start, threshold, budget, self._queue, self._queued)
+        work = (self._queue, self._queued, self._reached, self._seen)
+        taken, change, reached = _descend(*problem, self.x, self.g, start, threshold, budget, -excess, *work)
+        return taken, change, self._reached[:reached].copy()
 
 
 @njit()
@@ -60,18 +69,25 @@ def _descend(
     nodes: IntArray,
     threshold: float,
     budget: int,
+    enough: float,
     queue: IntArray,
     queued: Any,
-) -> int:
+    reached: IntArray,
+    seen: Any,
+) -> tuple[int, float, int]:
     n = len(queue)
-    head = waiting = 0
+    head = waiting = touched = 0
     for i in nodes:
         if not queued[i]:
             queued[i] = True
-            queue[(head + waiting) % n] = i
+            queue[waiting] = i
             waiting += 1
+            seen[i] = True
+            reached[touched] = i
+            touched += 1
     taken = 0
-    while waiting > 0 and taken < budget:
+    change = 0.0
+    while waiting > 0 and taken < budget and change > enough:
         i = queue[head]
         head = head + 1 if head + 1 < n else 0
         waiting -= 1
@@ -83,15 +99,23 @@ def _descend(
         x[i] += d
         for k in range(indptr[i], indptr[i + 1]):
             j = indices[k]
-            g[j] += data[k] * d
+            move = data[k] * d
+            change += move * (2.0 * g[j] + move)
+            g[j] += move
+            if not seen[j]:
+                seen[j] = True
+                reached[touched] = j
+                touched += 1
             if j != i and not queued[j] and abs(g[j]) > threshold:
                 queued[j] = True
                 at = head + waiting
                 queue[at if at < n else at - n] = j
                 waiting += 1
-    over = waiting > 0
+    over = taken >= budget
     while waiting > 0:
         queued[queue[head]] = False
         head = head + 1 if head + 1 < n else 0
         waiting -= 1
-    return -1 if over else taken
+    for k in range(touched):
+        seen[reached[k]] = False
+    return -1 if over else taken, change, touched

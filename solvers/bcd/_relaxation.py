@@ -24,6 +24,7 @@ __all__ = ["ColouredRelaxation", "first_omega"]
 
 # Least eigenvalue of D^{-1} Q over 1^T Q 1 / 1^T D 1 on lattices with 0.2 to 4 % of the nodes labelled.
 LEAST_SHARE = 0.2
+LARGEST_FIRST = 1.99
 # Hageman and Young's safeguard: omega is changed only where eigenvalues exceed this power of omega - 1.
 DAMPING = 0.5
 LARGEST_STEP = 1.4
@@ -100,7 +101,7 @@ class ColouredRelaxation:
 def first_omega(diagonal: FloatArray, row_sums: FloatArray) -> float:
     """Young's best factor for a graph grounded evenly: the least eigenvalue is a fraction of the mean slack's share."""
     grounding = float(np.sum(np.maximum(2.0 * diagonal - row_sums, 0.0)) / np.sum(diagonal))
-    return 2.0 / (1.0 + math.sqrt(min(2.0 * LEAST_SHARE * grounding, 1.0)))
+    return min(2.0 / (1.0 + math.sqrt(min(2.0 * LEAST_SHARE * grounding, 1.0))), LARGEST_FIRST)
 
 
 @njit()

@@ -17,10 +17,12 @@ from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._quadratic_certificate import Definiteness
 from solvers.bcd._result import BCDResult
 
-__all__ = ["Run"]
+__all__ = ["Run", "shrink_wanted"]
 
 # f below minus this many times the size of the problem is taken as a sign that it has no minimum.
 RUNAWAY = 1e12
+# The squared residual falls at most this far between two looks at the gap.
+LEAST_SHRINK = 1e-8
 
 
 class Run:
@@ -126,3 +128,10 @@ class Run:
         else:
             kkt = self.problem.kkt(flat, loss.image(flat))
         return BCDResult(**fields, support=np.flatnonzero(flat[:count]), intercept=intercept, kkt=kkt)
+
+
+def shrink_wanted(monitor: Monitor) -> float:
+    """By how much the squared residual, which the gap follows, should fall before the next look."""
+    gap, tol = monitor.gap, monitor.common.tol
+    wanted = 0.3 * tol / gap if gap < 1.0 else 0.1 * tol
+    return min(max(wanted, LEAST_SHRINK), 0.3)
