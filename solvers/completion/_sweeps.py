@@ -30,12 +30,13 @@ __all__ = ["Factors", "Orientation", "SweepRule", "Workspace", "balanced", "swee
 FLOOR = 1e-14
 # Conjugate gradient steps of one row at most.
 MAX_STEPS = 60
-# Cost of a Gram matrix and its factor, in conjugate gradient steps per unit of rank (measured from rank 10 to 100).
-GRAM_STEPS_PER_RANK = 0.27
-# Rows of the sketch per unknown, and the row length from which a skewed mask makes it worth while.
+# Rows of a leverage sample per unknown: conjugate gradients then contract by one half.
 SKETCH_FACTOR = 4
-LONG_ROW = 64
-SKEW = 16.0
+# Operations of one conjugate gradient step, of a Gram matrix and of its factor, per entry and power of the rank, in the
+# time of a multiplication of a matrix product (measured from rank 10 to 100): they run at different speeds.
+STEP_COST, GRAM_COST, FACTOR_COST = 5.0, 1.0, 2.0
+# Condition of the mean Gram matrix of the rows from which it is worth while as a preconditioner of all of them.
+ANISOTROPY = 2.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Orientation:
     indices: npt.NDArray[np.int32]
     values: npt.NDArray[Any]
     weights: npt.NDArray[Any]
+    #: Total weight of each column (or row, if these are columns).
+    popularity: FloatArray | None = None
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -107,6 +110,7 @@ class Workspace:
         if weights is None:
             weights = np.empty(0) if self.uniform else self.base_weights
         self.rows.weights = weights.astype(self.dtype)
+        self.rows.popularity = self.cols.popularity = None
         self.cols.weights = self.rows.weights[self.order] if len(weights) else self.rows.weights
 
     def residuals(self, factors: Factors) -> npt.NDArray[Any]:
@@ -137,9 +141,13 @@ def half_sweep(work: Workspace, factors: Factors, rule: SweepRule, *, columns: b
     x = np.ascontiguousarray(moving * factors.s.astype(work.dtype))
     losses = np.empty(len(x))
     work.seed += 1
+    modes = _modes(side, fixed, rule)
+    shared = np.empty((0, 0), dtype=work.dtype)
+    if rule.inner == "auto" and (modes == kernels.BY_CG).any():
+        shared = _shared_factor(side, fixed, penalty)
     kernels.solve_rows(
         side.indptr, side.indices, side.values, side.weights, fixed, penalty, (top / lengths).astype(work.dtype),
-        _modes(side, factors.rank, rule), rule.eta, rule.max_steps, SKETCH_FACTOR * factors.rank, work.seed, x, losses,
+        modes, shared, rule.eta, rule.max_steps, SKETCH_FACTOR * factors.rank + 1, work.seed, x, losses,
     )  # fmt: skip
     fresh = balanced(fixed, x) if columns else balanced(x, fixed)
     return fresh, 0.5 * float(np.sum(losses)) + work.reg * float(np.sum(fresh.s))
@@ -171,22 +179,49 @@ def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.
     return basis[:, :k], s, np.ascontiguousarray(vt.T).astype(x.dtype)
 
 
-def _modes(side: Orientation, rank: int, rule: SweepRule) -> npt.NDArray[np.int8]:
-    """The cheapest solver of each row by operation counts; never by the clock."""
+def _modes(side: Orientation, fixed: npt.NDArray[Any], rule: SweepRule) -> npt.NDArray[np.int8]:
+    """The cheapest solver of each row by operation counts; never by the clock.
+
+    Conjugate gradients contract by sqrt(k / d) per step (Marchenko and Pastur), with d the effective number of entries:
+    weights or leverages that differ make a row behave like a shorter one. After a leverage sample of s rows they
+    contract by sqrt(k / s). The square of a Gaussian row of Q has itself a relative variance of 2 / k.
+    """
+    k = fixed.shape[1]
     counts = side.counts
+    sample = SKETCH_FACTOR * k
     if rule.inner == "exact":
-        return np.full(len(counts), kernels.BY_GRAM, dtype=np.int8)
-    if rule.inner == "sketch":
-        return np.where(counts > SKETCH_FACTOR * rank, kernels.BY_SKETCH, kernels.BY_GRAM).astype(np.int8)
-    # Marchenko-Pastur: conjugate gradients contract by sqrt(k / d) per step.
-    contraction = np.sqrt(np.minimum(rank / np.maximum(counts, 1), 0.9))
-    steps = np.log(2.0 / rule.eta) / -np.log(contraction)
-    modes = np.where(steps < GRAM_STEPS_PER_RANK * rank, kernels.BY_CG, kernels.BY_GRAM)
-    if len(side.weights) and _skewed(side.weights):
-        modes = np.where((modes == kernels.BY_CG) & (counts > LONG_ROW * rank), kernels.BY_SKETCH, modes)
-    return modes.astype(np.int8)
+        modes = np.full(len(counts), kernels.BY_GRAM, dtype=np.int8)
+    elif rule.inner == "sketch":
+        modes = np.where(counts > sample, kernels.BY_SKETCH, kernels.BY_GRAM)
+    else:
+        accuracy = math.log(2.0 / rule.eta)
+        by_gram = GRAM_COST * counts * k * k + FACTOR_COST * k**3
+        sampling = GRAM_COST * sample * k * k + FACTOR_COST * k**3 + 2.0 * counts * k
+        steps = accuracy / (0.5 * math.log(SKETCH_FACTOR))
+        by_sketch = np.where(counts > 2 * sample, sampling + steps * (STEP_COST * counts * k + 2.0 * k * k), math.inf)
+        by_cg = accuracy / (0.5 * np.log(np.maximum(counts / k, 1.1))) * STEP_COST * counts * k
+        if (by_cg < by_gram).any():
+            norms = np.einsum("jl,jl->j", fixed, fixed)
+            effective = kernels.effective_counts(side.indptr, side.indices, side.weights, norms) * (1.0 + 2.0 / k)
+            ratio = np.minimum(effective, counts) / k
+            by_cg = accuracy / (0.5 * np.log(np.maximum(ratio, 1.1))) * STEP_COST * counts * k
+        modes = np.argmin(np.stack([by_gram, by_cg, by_sketch]), axis=0)
+    return np.where(counts < k, kernels.BY_DUAL, modes).astype(np.int8)
 
 
-def _skewed(weights: npt.NDArray[Any]) -> bool:
-    mean = float(np.mean(weights))
-    return mean > 0 and float(np.max(weights)) > SKEW * mean and math.isfinite(mean)
+def _shared_factor(side: Orientation, fixed: npt.NDArray[Any], penalty: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Factor of the rows' mean Gram matrix, where popular columns turn it away from a multiple of the identity.
+
+    In exact arithmetic this is the basis in which Q would be orthonormal were every column weighted by its popularity.
+    """
+    if side.popularity is None:
+        weights = side.weights.astype(np.float64) if len(side.weights) else None
+        side.popularity = np.bincount(side.indices, weights=weights, minlength=len(fixed)).astype(np.float64)
+    mean = (fixed * (side.popularity / max(int(np.sum(side.counts > 0)), 1)).astype(fixed.dtype)[:, None]).T @ fixed
+    mean = mean.astype(np.float64) + np.diag(penalty.astype(np.float64))
+    eigenvalues = np.linalg.eigvalsh(mean)
+    if not eigenvalues[-1] > ANISOTROPY * eigenvalues[0] > 0.0:
+        return np.empty((0, 0), dtype=fixed.dtype)
+    factor = np.linalg.cholesky(mean)
+    np.fill_diagonal(factor, 1.0 / np.diag(factor))
+    return np.ascontiguousarray(factor, dtype=fixed.dtype)

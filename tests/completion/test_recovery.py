@@ -107,7 +107,7 @@ def test_conjugate_gradients_contract_as_the_marchenko_pastur_law_says():
     def solve(mode, steps):
         x, losses = np.zeros((n, k)), np.empty(n)
         modes = np.full(n, mode, dtype=np.int8)
-        args = indptr, indices, values, np.empty(0), fixed, np.zeros(k), np.ones(k), modes
+        args = indptr, indices, values, np.empty(0), fixed, np.zeros(k), np.ones(k), modes, np.empty((0, 0))
         kernels.solve_rows(*args, 0.0, steps, 4 * k, 1, x, losses)
         return x
 
