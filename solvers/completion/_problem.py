@@ -124,6 +124,11 @@ class CompletionProblem:
         """(m, n)."""
         return self.observed.shape
 
+    @property
+    def size(self) -> int:
+        """Number of fitted entries."""
+        return self.observed.size
+
     @cached_property
     def entry_scale(self) -> FloatArray:
         """sqrt(d_i e_j) of each observed entry."""

@@ -57,10 +57,18 @@ class Run:
         Entries that outlier rejection kept; None where none was rejected.
     """
 
-    def __init__(self, problem: CompletionProblem, common: Common, settings: Settings, max_iter: int) -> None:
+    def __init__(
+        self,
+        problem: CompletionProblem,
+        common: Common,
+        settings: Settings,
+        max_iter: int,
+        work: Workspace | None = None,
+        backend: str = "numba",
+    ) -> None:
         self.problem = problem
         self.settings = settings
-        self.work = Workspace(problem, np.float32 if settings.precision == "single" else np.float64)
+        self.work = work or Workspace(problem, np.float32 if settings.precision == "single" else np.float64)
         self.delta = problem.delta if problem.delta is not None else problem.spread
         self.kept: Any = None
         self.determined: bool | None = None
@@ -74,7 +82,7 @@ class Run:
             max_iter=max_iter,
             package=self._package,
             method=common.method,
-            backend="numba",
+            backend=backend,
         )
         self.monitor.fun_slack = 1e-11 * self.monitor.scale
 
@@ -86,7 +94,7 @@ class Run:
     def nothing(self) -> Factors:
         """The zero matrix."""
         m, n = self.problem.shape
-        return Factors(np.zeros((m, 0), self.work.dtype), np.zeros(0), np.zeros((n, 0), self.work.dtype))
+        return Factors(self.work.take(np.zeros((m, 0))), np.zeros(0), self.work.take(np.zeros((n, 0))))
 
     def open(self, start: Factors) -> None:
         """Something valid from the first moment: the zero matrix, its bound, and the caller's start."""
@@ -127,8 +135,8 @@ class Run:
         with np.errstate(divide="ignore"):
             rows = np.where(self.problem.row_scale > 0, 1.0 / self.problem.row_scale, 0.0)
             cols = np.where(self.problem.col_scale > 0, 1.0 / self.problem.col_scale, 0.0)
-        left = factors.U.astype(np.float64) * factors.s * rows[:, None]
-        return np.ascontiguousarray(left), np.ascontiguousarray(factors.V.astype(np.float64) * cols[:, None])
+        U, V = (self.work.host(part).astype(np.float64) for part in (factors.U, factors.V))
+        return np.ascontiguousarray(U * factors.s * rows[:, None]), np.ascontiguousarray(V * cols[:, None])
 
     def start_from(self, x0: object) -> Factors:
         """Factors of an earlier result, or of (U, s, V) or (U, V); none for None."""
@@ -152,10 +160,7 @@ class Run:
             raise InvalidProblemError("x0 must be finite")
         U, s, V = _canonical(self.problem.row_scale[:, None] * left, self.problem.col_scale[:, None] * right)
         kept = min(self.problem.rank, int(np.sum(s > 1e-14 * max(s[0], np.finfo(float).tiny))) if len(s) else 0)
-        dtype = self.work.dtype
-        return Factors(
-            np.ascontiguousarray(U[:, :kept], dtype=dtype), s[:kept], np.ascontiguousarray(V[:, :kept], dtype=dtype)
-        )
+        return Factors(self.work.take(U[:, :kept]), s[:kept], self.work.take(V[:, :kept]))
 
     def conclude(self) -> CompletionResult:
         """Examine uniqueness where nothing else speaks for the answer, and package."""

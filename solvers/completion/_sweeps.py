@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,10 @@ import scipy.linalg
 
 from solvers._core.arrays import FloatArray
 from solvers.completion import _kernels_numba as kernels
+from solvers.completion._gradient import EntryGradient, Gradient, length_moments
 from solvers.completion._problem import CompletionProblem
 
-__all__ = ["Factors", "Orientation", "SweepRule", "Workspace", "balanced", "sweep"]
+__all__ = ["Entries", "Factors", "Orientation", "SweepRule", "Workspace", "balanced", "half_sweep", "sweep"]
 
 # Singular values are floored at this share of the largest wherever they divide.
 FLOOR = 1e-14
@@ -40,16 +41,28 @@ SKEW = 16.0
 
 @dataclass(frozen=True)
 class Factors:
-    """U diag(s) Vᵀ in scaled coordinates; orthonormal to working accuracy, s descending."""
+    """U diag(s) Vᵀ in scaled coordinates; orthonormal to working accuracy, s descending.
 
-    U: npt.NDArray[Any]
+    U and V are arrays of the kind that the sweeps work on.
+    """
+
+    U: Any
     s: FloatArray
-    V: npt.NDArray[Any]
+    V: Any
 
     @property
     def rank(self) -> int:
         """Number of columns."""
         return len(self.s)
+
+    def leading(self, count: int) -> Factors:
+        """The first columns."""
+        return Factors(_first_columns(self.U, count), self.s[:count], _first_columns(self.V, count))
+
+
+def _first_columns(array: Any, count: int) -> Any:
+    part = array[:, :count]
+    return np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part
 
 
 @dataclass
@@ -76,12 +89,41 @@ class SweepRule:
     max_steps: int = MAX_STEPS
 
 
+class Entries(Protocol):
+    """What the loop asks of the observed entries, wherever they are: in memory, on a device, in files, on workers."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, int]
+    reg: float
+
+    def improved(
+        self, factors: Factors, penalty: FloatArray, inverse_scale: FloatArray, rule: SweepRule, *, columns: bool
+    ) -> tuple[Factors, float]:
+        """Rows (or columns) solved with the other factor fixed and balanced, and sum w r² there."""
+
+    def fit_of_zero(self) -> float:
+        """1/2 sum w a² over the entries."""
+
+    def gradient(self, factors: Factors, given: FloatArray | None = None) -> Gradient:
+        """The matrix w r at the factors (or ``given``, one value per entry) as an operator."""
+
+    def length_moments(self, factors: Factors) -> tuple[FloatArray, FloatArray]:
+        """Quadratic and linear term of the fit as a function of s, (k, k) and (k,)."""
+
+    def host(self, factor: Any) -> npt.NDArray[Any]:
+        """A factor as a NumPy array."""
+
+    def take(self, factor: npt.NDArray[Any]) -> Any:
+        """A NumPy array as a factor."""
+
+
 class Workspace:
     """The observed entries by rows and by columns, in scaled coordinates and working precision."""
 
     def __init__(self, problem: CompletionProblem, dtype: npt.DTypeLike = np.float64) -> None:
         observed = problem.observed
         m, n = problem.shape
+        self.observed = observed
         self.dtype = np.dtype(dtype)
         self.shape = (m, n)
         self.reg = problem.reg
@@ -116,33 +158,66 @@ class Workspace:
         kernels.residuals(self.rows.indptr, self.rows.indices, self.rows.values, left, factors.V, out)
         return out
 
+    def improved(
+        self, factors: Factors, penalty: FloatArray, inverse_scale: FloatArray, rule: SweepRule, *, columns: bool
+    ) -> tuple[Factors, float]:
+        """Rows (or columns) solved with the other factor fixed and balanced, and sum w r² there."""
+        side = self.cols if columns else self.rows
+        moving, fixed = (factors.V, factors.U) if columns else (factors.U, factors.V)
+        x = np.ascontiguousarray(moving * factors.s.astype(self.dtype))
+        losses = np.empty(len(x))
+        self.seed += 1
+        modes = _modes(side, factors.rank, rule)
+        kernels.solve_rows(
+            side.indptr, side.indices, side.values, side.weights, fixed, penalty.astype(self.dtype),
+            inverse_scale.astype(self.dtype), modes, rule.eta, rule.max_steps, SKETCH_FACTOR * factors.rank, self.seed,
+            x, losses,
+        )  # fmt: skip
+        return balanced(fixed, x) if columns else balanced(x, fixed), float(np.sum(losses))
 
-def sweep(work: Workspace, factors: Factors, rule: SweepRule) -> tuple[Factors, float]:
+    def fit_of_zero(self) -> float:
+        """1/2 sum w a² over the entries."""
+        weights = self.rows.weights if len(self.rows.weights) else 1.0
+        return 0.5 * float(np.sum(np.multiply(weights, self.rows.values, dtype=np.float64) * self.rows.values))
+
+    def gradient(self, factors: Factors, given: FloatArray | None = None) -> EntryGradient:
+        """The matrix w r at the factors (or ``given``, one value per entry) as an operator."""
+        weights = self.rows.weights.astype(np.float64) if len(self.rows.weights) else None
+        if given is None:
+            residual = self.residuals(factors).astype(np.float64)
+            given = residual if weights is None else weights * residual
+        return EntryGradient(self.observed, given, weights)
+
+    def length_moments(self, factors: Factors) -> tuple[FloatArray, FloatArray]:
+        """Quadratic and linear term of the fit as a function of s, (k, k) and (k,)."""
+        side = self.rows
+        return length_moments(self.observed, side.values, side.weights, self.host(factors.U), self.host(factors.V))
+
+    def host(self, factor: Any) -> npt.NDArray[Any]:
+        """A factor as a NumPy array."""
+        return np.asarray(factor)
+
+    def take(self, factor: npt.NDArray[Any]) -> Any:
+        """A NumPy array as a factor."""
+        return np.ascontiguousarray(factor, dtype=self.dtype)
+
+
+def sweep(work: Entries, factors: Factors, rule: SweepRule) -> tuple[Factors, float]:
     """Rows, then columns; returns the factors and 1/2 sum w r² + reg sum s there."""
     factors, _ = half_sweep(work, factors, rule)
     return half_sweep(work, factors, rule, columns=True)
 
 
-def half_sweep(work: Workspace, factors: Factors, rule: SweepRule, *, columns: bool = False) -> tuple[Factors, float]:
+def half_sweep(work: Entries, factors: Factors, rule: SweepRule, *, columns: bool = False) -> tuple[Factors, float]:
     """Solve one side with the other fixed; returns the factors and the objective there."""
-    side = work.cols if columns else work.rows
-    moving, fixed = (factors.V, factors.U) if columns else (factors.U, factors.V)
     top = float(factors.s[0]) if factors.rank else 0.0
     if top <= 0.0:
-        weights = side.weights if len(side.weights) else 1.0
-        return factors, 0.5 * float(np.sum(np.multiply(weights, side.values, dtype=np.float64) * side.values))
+        return factors, work.fit_of_zero()
     lengths = np.maximum(factors.s, FLOOR * top)
     with np.errstate(over="ignore"):
-        penalty = np.minimum(work.reg / lengths, 1e-6 * float(np.finfo(work.dtype).max)).astype(work.dtype)
-    x = np.ascontiguousarray(moving * factors.s.astype(work.dtype))
-    losses = np.empty(len(x))
-    work.seed += 1
-    kernels.solve_rows(
-        side.indptr, side.indices, side.values, side.weights, fixed, penalty, (top / lengths).astype(work.dtype),
-        _modes(side, factors.rank, rule), rule.eta, rule.max_steps, SKETCH_FACTOR * factors.rank, work.seed, x, losses,
-    )  # fmt: skip
-    fresh = balanced(fixed, x) if columns else balanced(x, fixed)
-    return fresh, 0.5 * float(np.sum(losses)) + work.reg * float(np.sum(fresh.s))
+        penalty = np.minimum(work.reg / lengths, 1e-6 * float(np.finfo(work.dtype).max))
+    fresh, loss = work.improved(factors, penalty, top / lengths, rule, columns=columns)
+    return fresh, 0.5 * loss + work.reg * float(np.sum(fresh.s))
 
 
 def balanced(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Factors:
@@ -172,8 +247,13 @@ def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.
 
 
 def _modes(side: Orientation, rank: int, rule: SweepRule) -> npt.NDArray[np.int8]:
+    return chosen_modes(side.counts, side.weights, rank, rule)
+
+
+def chosen_modes(
+    counts: npt.NDArray[np.int64], weights: npt.NDArray[Any], rank: int, rule: SweepRule
+) -> npt.NDArray[np.int8]:
     """The cheapest solver of each row by operation counts; never by the clock."""
-    counts = side.counts
     if rule.inner == "exact":
         return np.full(len(counts), kernels.BY_GRAM, dtype=np.int8)
     if rule.inner == "sketch":
@@ -182,7 +262,7 @@ def _modes(side: Orientation, rank: int, rule: SweepRule) -> npt.NDArray[np.int8
     contraction = np.sqrt(np.minimum(rank / np.maximum(counts, 1), 0.9))
     steps = np.log(2.0 / rule.eta) / -np.log(contraction)
     modes = np.where(steps < GRAM_STEPS_PER_RANK * rank, kernels.BY_CG, kernels.BY_GRAM)
-    if len(side.weights) and _skewed(side.weights):
+    if len(weights) and _skewed(weights):
         modes = np.where((modes == kernels.BY_CG) & (counts > LONG_ROW * rank), kernels.BY_SKETCH, modes)
     return modes.astype(np.int8)
 
