@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from solvers._catalogue import entry_named
-from solvers._core.arrays import refuse_beyond_memory
-from solvers._core.backend import BACKENDS
+from solvers._core.arrays import kind_of, refuse_beyond_memory
+from solvers._core.backend import Backend, choose_backend
 from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Status
 from solvers.completion._altmin import Sweeper, alternate, polish
 from solvers.completion._near_limit import near_limit, within_reach
-from solvers.completion._problem import completion_problem, read_observations, split_holdout
+from solvers.completion._problem import completion_problem, data_at_home, read_observations, split_holdout
 from solvers.completion._result import CompletionResult
 from solvers.completion._robust import robust_alternate
 from solvers.completion._run import Run, Settings
@@ -25,6 +27,7 @@ __all__ = ["complete_matrix"]
 DEFAULT_SWEEPS = 500
 # Bytes per observed entry: both orientations, the caller's copy and scratch.
 BYTES_PER_ENTRY = 96
+HOST_METHODS = ("altmin-sketch", "gauss-newton")
 INNER = {"auto": "auto", "gauss-newton": "exact", "altmin": "auto", "altmin-exact": "exact", "altmin-sketch": "sketch"}
 
 
@@ -109,8 +112,11 @@ def complete_matrix(
         Keep a :class:`solvers.History` of the sweeps.
     verbose : {0, 1, 2}
         Silent; a summary line; a table row per sweep (standard error).
-    backend : {"auto", "numba"}
-        Compiled kernels on the host.
+    backend : {"auto", "numba", "array", "cupy"}
+        "auto" runs where the data live: compiled kernels for NumPy and scipy.sparse, array code on the device of
+        CuPy arrays and of other array-API libraries (A dense, or a tuple of arrays), where rows of like length are
+        solved together. Sweeps and growth run there; objective and bound are computed on the host, from one copy of
+        the entries. ``loss="huber"``, "altmin-sketch" and "gauss-newton" are for the host.
     options : mapping, optional
         ``precision`` ("double" or "single"): arithmetic of the sweeps; the answer's objective and bound are always
         computed in double. ``stage_sweeps`` (3): sweeps per rank of the continuation.
@@ -174,10 +180,13 @@ def complete_matrix(
     settings = common.settings(Settings)
     check_choice("options['precision']", settings.precision, ("double", "single"))
     check_integer("options['stage_sweeps']", settings.stage_sweeps, low=1)
-    check_choice("backend", backend, BACKENDS)
-    if backend not in ("auto", *entry.backends):
-        raise BackendError(f"backend={backend!r} is not available here; available: {', '.join(entry.backends)}")
-    observed, held = split_holdout(read_observations(A, weights, duplicates), holdout, common.rng)
+    chosen = _backend(backend, A, weights)
+    if chosen.name != "numba" and (loss == "huber" or method in HOST_METHODS):
+        raise BackendError(
+            f"loss='huber' and the methods {', '.join(HOST_METHODS)} run on the host; got loss={loss!r}, "
+            f"method={method!r} with backend={chosen.name!r}: convert to NumPy first"
+        )
+    observed, held = split_holdout(read_observations(*data_at_home(A, weights), duplicates), holdout, common.rng)
     problem = completion_problem(
         observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
     )
@@ -192,6 +201,8 @@ def complete_matrix(
             f"got reg={reg!r}, loss={loss!r}, precision={settings.precision!r}"
         )
     run = Run(problem, common, settings, DEFAULT_SWEEPS)
+    if chosen.name != "numba":
+        run.on_device(chosen)
     start = run.start_from(x0)
     run.open(start)
     if run.monitor.status is None:
@@ -208,7 +219,7 @@ def _solve(run: Run, start: Factors, method: str) -> None:
     if method == "gauss-newton":
         factors = near_limit(run)
     else:
-        watch = method == "auto" and within_reach(run)
+        watch = method == "auto" and run.monitor.backend == "numba" and within_reach(run)
         factors = alternate(run, start, INNER[method], watch=watch)
         if not watch or run.monitor.status is not None:
             return
@@ -216,3 +227,13 @@ def _solve(run: Run, start: Factors, method: str) -> None:
         near_limit(run)
         factors = run.monitor.x
     polish(run, Sweeper(run, "exact"), factors)
+
+
+def _backend(requested: str, A: Any, weights: Any) -> Backend:
+    """Kernels for the data's kind of array; scipy.sparse lives on the host."""
+    parts = dict(zip(("rows", "cols", "values"), A, strict=False)) if isinstance(A, tuple) else {"A": A}
+    parts["weights"] = weights
+    plain: dict[str, Any] = {
+        name: np.empty(0) if kind_of(value) == "sparse" else value for name, value in parts.items()
+    }
+    return choose_backend(__package__, requested, entry_named("complete_matrix").backends, **plain)

@@ -21,11 +21,18 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from solvers._core.arrays import FloatArray, IntArray, as_float_array, freeze, kind_of
+from solvers._core.arrays import FloatArray, IntArray, as_float_array, freeze, kind_of, to_host
 from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
 
-__all__ = ["CompletionProblem", "Observations", "completion_problem", "read_observations", "split_holdout"]
+__all__ = [
+    "CompletionProblem",
+    "Observations",
+    "completion_problem",
+    "data_at_home",
+    "read_observations",
+    "split_holdout",
+]
 
 # Ridge of the two-way effects, in entries of average weight: a row with this many entries gets half its mean deviation.
 BIAS_SHRINKAGE = 5.0
@@ -124,6 +131,11 @@ class CompletionProblem:
         """(m, n)."""
         return self.observed.shape
 
+    @property
+    def size(self) -> int:
+        """Number of fitted entries."""
+        return self.observed.size
+
     @cached_property
     def entry_scale(self) -> FloatArray:
         """sqrt(d_i e_j) of each observed entry."""
@@ -195,6 +207,16 @@ def completion_problem(
         col_bias=col_bias,
         counted=counted,
     )
+
+
+def data_at_home(A: Any, weights: Any) -> tuple[Any, Any]:
+    """The data argument and the weights with device arrays copied to the host."""
+    here = tuple(_home(part) for part in A) if isinstance(A, tuple) else _home(A)
+    return here, _home(weights)
+
+
+def _home(value: Any) -> Any:
+    return to_host(value) if kind_of(value) in ("cupy", "array-api") else value
 
 
 def read_observations(A: Any, weights: Any, duplicates: str) -> Observations:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray, IntArray, to_host
+from solvers._core.backend import Backend
 from solvers._core.errors import InvalidProblemError
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.result import Status
+from solvers.completion._array_entries import ArrayEntries
 from solvers.completion._certificate import (
     CHECKED_FAILURE,
     PUBLISHED_FAILURE,
@@ -24,7 +26,7 @@ from solvers.completion._certificate import (
     objective,
 )
 from solvers.completion._problem import CompletionProblem
-from solvers.completion._result import CompletionResult
+from solvers.completion._result import ARRAYS, CompletionResult
 from solvers.completion._sweeps import Factors, Orientation, Workspace
 from solvers.completion._uniqueness import UNDETERMINED, affordable, tangent_gap
 
@@ -61,6 +63,7 @@ class Run:
         self.problem = problem
         self.settings = settings
         self.work = Workspace(problem, np.float32 if settings.precision == "single" else np.float64)
+        self.device: Backend | None = None
         self.delta = problem.delta if problem.delta is not None else problem.spread
         self.kept: Any = None
         self.determined: bool | None = None
@@ -78,6 +81,12 @@ class Run:
         )
         self.monitor.fun_slack = 1e-11 * self.monitor.scale
 
+    def on_device(self, backend: Backend) -> None:
+        """Sweep where the backend's arrays are, and answer in its kind of array."""
+        self.work = ArrayEntries(self.problem, self.work.dtype, backend)
+        self.device = backend
+        self.monitor.backend = backend.name
+
     @property
     def exact_objective(self) -> bool:
         """Whether the sums that sweeps return are accurate enough to be the objective."""
@@ -86,7 +95,7 @@ class Run:
     def nothing(self) -> Factors:
         """The zero matrix."""
         m, n = self.problem.shape
-        return Factors(np.zeros((m, 0), self.work.dtype), np.zeros(0), np.zeros((n, 0), self.work.dtype))
+        return Factors(self.work.take(np.zeros((m, 0))), np.zeros(0), self.work.take(np.zeros((n, 0))))
 
     def open(self, start: Factors) -> None:
         """Something valid from the first moment: the zero matrix, its bound, and the caller's start."""
@@ -127,8 +136,8 @@ class Run:
         with np.errstate(divide="ignore"):
             rows = np.where(self.problem.row_scale > 0, 1.0 / self.problem.row_scale, 0.0)
             cols = np.where(self.problem.col_scale > 0, 1.0 / self.problem.col_scale, 0.0)
-        left = factors.U.astype(np.float64) * factors.s * rows[:, None]
-        return np.ascontiguousarray(left), np.ascontiguousarray(factors.V.astype(np.float64) * cols[:, None])
+        U, V = (self.work.host(part).astype(np.float64) for part in (factors.U, factors.V))
+        return np.ascontiguousarray(U * factors.s * rows[:, None]), np.ascontiguousarray(V * cols[:, None])
 
     def start_from(self, x0: object) -> Factors:
         """Factors of an earlier result, or of (U, s, V) or (U, V); none for None."""
@@ -138,13 +147,13 @@ class Run:
         m, n = self.problem.shape
         if not isinstance(parts, (tuple, list)) or len(parts) not in (2, 3):
             raise InvalidProblemError(f"x0 must be a CompletionResult, (U, s, V) or (U, V); got {type(x0).__name__}")
-        left, right = np.array(parts[0], dtype=np.float64), np.array(parts[-1], dtype=np.float64)
+        left, right = (np.array(to_host(part), dtype=np.float64) for part in (parts[0], parts[-1]))
         if left.ndim != 2 or right.ndim != 2 or (len(left), len(right)) != (m, n) or left.shape[1] != right.shape[1]:
             raise InvalidProblemError(
                 f"x0 must have factors of shapes ({m}, r) and ({n}, r); got {left.shape}, {right.shape}"
             )
         if len(parts) == 3:
-            lengths = np.asarray(parts[1], dtype=np.float64)
+            lengths = np.asarray(to_host(parts[1]), dtype=np.float64)
             if lengths.shape != (left.shape[1],):
                 raise InvalidProblemError(f"x0 must have {left.shape[1]} singular values; got shape {lengths.shape}")
             left = left * lengths
@@ -152,10 +161,7 @@ class Run:
             raise InvalidProblemError("x0 must be finite")
         U, s, V = _canonical(self.problem.row_scale[:, None] * left, self.problem.col_scale[:, None] * right)
         kept = min(self.problem.rank, int(np.sum(s > 1e-14 * max(s[0], np.finfo(float).tiny))) if len(s) else 0)
-        dtype = self.work.dtype
-        return Factors(
-            np.ascontiguousarray(U[:, :kept], dtype=dtype), s[:kept], np.ascontiguousarray(V[:, :kept], dtype=dtype)
-        )
+        return Factors(self.work.take(U[:, :kept]), s[:kept], self.work.take(V[:, :kept]))
 
     def conclude(self) -> CompletionResult:
         """Examine uniqueness where nothing else speaks for the answer, and package."""
@@ -185,7 +191,8 @@ class Run:
             self.determined, self.tangent_gap = False, 0.0
             return
         side = Orientation(indptr, cols, np.empty(0), np.empty(0))
-        self.tangent_gap = tangent_gap(side, factors, np.random.default_rng(0))
+        at_home = Factors(self.work.host(factors.U), factors.s, self.work.host(factors.V))
+        self.tangent_gap = tangent_gap(side, at_home, np.random.default_rng(0))
         self.determined = self.tangent_gap > UNDETERMINED
 
     def _package(self, monitor: Monitor) -> CompletionResult:
@@ -225,6 +232,10 @@ class Run:
             result["holdout_rmse"] = math.sqrt(float(np.mean(misses**2)))
         if self._finished:
             self._judge(result)
+        if self.device is not None and not self.device.copies_home:
+            for name in ARRAYS:
+                result[name] = self.device.take(result[name])
+            result["x"] = result.U, result.s, result.V
         return result
 
     def _judge(self, result: CompletionResult) -> None:

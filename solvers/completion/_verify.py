@@ -12,8 +12,14 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.proofs import judge
 from solvers._core.result import Verification
 from solvers.completion._certificate import DualCertificate, dual_bound, objective
-from solvers.completion._problem import CompletionProblem, completion_problem, read_observations, split_holdout
-from solvers.completion._result import CompletionResult
+from solvers.completion._problem import (
+    CompletionProblem,
+    completion_problem,
+    data_at_home,
+    read_observations,
+    split_holdout,
+)
+from solvers.completion._result import CompletionResult, at_home
 
 __all__ = ["verify_complete_matrix"]
 
@@ -36,7 +42,8 @@ def verify_complete_matrix(
     duplicates: str = "error",
 ) -> Verification:
     """Check a result of ``complete_matrix``."""
-    everything = read_observations(A, weights, duplicates)
+    result = at_home(result)
+    everything = read_observations(*data_at_home(A, weights), duplicates)
     try:
         observed, held = split_holdout(everything, holdout, np.random.default_rng(0), chosen=result.holdout_index)
     except InvalidProblemError as reason:
