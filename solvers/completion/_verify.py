@@ -12,6 +12,7 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.proofs import judge
 from solvers._core.result import Verification
 from solvers.completion._certificate import DualCertificate, dual_bound, objective
+from solvers.completion._claims import unsupported_claim
 from solvers.completion._problem import (
     CompletionProblem,
     completion_problem,
@@ -52,7 +53,7 @@ def verify_complete_matrix(
         observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
     )
     threshold = float(result.delta) if problem.delta is None else problem.delta
-    wrong = _wrong_answer(result, problem, threshold)
+    wrong = _wrong_answer(result, problem, threshold) or unsupported_claim(result, problem, threshold)
     if wrong:
         return _refused(wrong)
     fun, error = objective(problem, result.U * result.s, result.V, threshold)
