@@ -131,7 +131,7 @@ ENTRIES: tuple[Entry, ...] = (
         summary="low-rank matrix completion by robust alternating minimisation, with a dual certificate",
         guarantee="bound <= objective of every matrix of any rank (0 without a nuclear-norm term)",
         methods=("auto", "altmin", "altmin-exact", "altmin-sketch", "gauss-newton"),
-        backends=("numba",),
+        backends=("numba", "array", "cupy"),
         omits=(),
         reference="Gu, Song, Yin and Zhang, Low rank matrix completion via robust alternating minimization, ICLR 2024",
         verifier="solvers.completion._verify:verify_complete_matrix",

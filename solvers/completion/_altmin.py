@@ -86,7 +86,7 @@ def alternate(run: Run, factors: Factors, inner: str, *, watch: bool = False) ->
 
 def climb(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
     """Rank continuation: append a pair, sweep a few times, repeat."""
-    for rank in stages(run.problem.rank, run.problem.observed.size):
+    for rank in stages(run.problem.rank, run.problem.size):
         if rank <= factors.rank or run.monitor.status is not None:
             continue
         grown = _grown(run, sweeper, factors, rank)
@@ -148,10 +148,7 @@ def polish(run: Run, sweeper: Sweeper, factors: Factors, *, watch: bool = False)
 
 def _alive(factors: Factors) -> Factors:
     """The factors without columns that have died out."""
-    count = int(np.sum(factors.s > DEAD * factors.s[0])) if factors.rank else 0
-    return Factors(
-        np.ascontiguousarray(factors.U[:, :count]), factors.s[:count], np.ascontiguousarray(factors.V[:, :count])
-    )
+    return factors.leading(int(np.sum(factors.s > DEAD * factors.s[0])) if factors.rank else 0)
 
 
 def _relengthened(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
@@ -159,7 +156,7 @@ def _relengthened(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
         return factors
     if run.problem.loss == "huber":
         sweeper.reweight(factors)
-    return _alive(relength(run.problem, run.work, factors))
+    return _alive(relength(run.work, factors))
 
 
 def _grown(run: Run, sweeper: Sweeper, factors: Factors, rank: int) -> Factors:
@@ -170,7 +167,7 @@ def _grown(run: Run, sweeper: Sweeper, factors: Factors, rank: int) -> Factors:
         gradient = problem.observed.weights * clipped
         gradient = gradient if run.work.scale is None else gradient / run.work.scale
         sweeper.reweight(factors)
-    return grow(run.problem, run.work, factors, rank - factors.rank, run.rng, gradient)
+    return grow(run.work, factors, rank - factors.rank, run.rng, gradient)
 
 
 def _open_gap(run: Run) -> str:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.linalg
@@ -39,6 +39,9 @@ __all__ = [
     "DualBound",
     "DualCertificate",
     "TrivialCertificate",
+    "best_multiple",
+    "deflated_norm",
+    "dense_norm",
     "dual_bound",
     "entry_residuals",
     "nuclear_norm",
@@ -153,7 +156,7 @@ def dual_bound(
     m, n = problem.shape
     matrix = problem.observed.matrix(scaled)
     if min(m, n) ** 2 * max(m, n) <= DENSE_WORK:
-        norm, slack, kind = *_dense_norm(matrix), "dense"
+        norm, slack, kind = *dense_norm(matrix), "dense"
     else:
         bases = problem.row_scale[:, None] * left, problem.col_scale[:, None] * right
         norm, slack = _deflated_norm(matrix, *bases, checking=checking)
@@ -163,11 +166,25 @@ def dual_bound(
         active = dual != 0
         ratio = problem.observed.weights[active] * delta / np.abs(dual[active])
         cap = float(np.min(ratio, initial=math.inf)) * (1.0 - 4 * UNIT)
+    return best_multiple(problem.reg, norm, slack, kind, linear, square, error, cap)  # type: ignore[arg-type]
+
+
+def best_multiple(
+    reg: float,
+    norm: float,
+    slack: float,
+    kind: Literal["dense", "deflated"],
+    linear: float,
+    square: float,
+    error: float,
+    cap: float = math.inf,
+) -> DualBound:
+    """(1) at the best multiple of R, with ||R||_2 <= norm + slack, <R, A> = linear up to error, sum R² / w = square."""
 
     def value(counted: int) -> float:
         """The bound with every rounding error counted so many times."""
         ball = norm + counted * slack
-        alpha = min(problem.reg / ball if ball > 0 else math.inf, cap, linear / square if square > 0 else 0.0)
+        alpha = min(reg / ball if ball > 0 else math.inf, cap, linear / square if square > 0 else 0.0)
         if not alpha > 0:
             return 0.0
         # Two roundings in alpha itself: it is used as if it were smaller.
@@ -175,10 +192,10 @@ def dual_bound(
         loss = counted * (alpha * error + alpha * alpha * SUM_ERROR * UNIT * square)
         return max(0.0, alpha * linear - 0.5 * alpha * alpha * square - loss)
 
-    return DualBound(value(1), value(2), kind)  # type: ignore[arg-type]
+    return DualBound(value(1), value(2), kind)
 
 
-def _dense_norm(matrix: scipy.sparse.csr_array) -> tuple[float, float]:
+def dense_norm(matrix: scipy.sparse.csr_array) -> tuple[float, float]:
     """Spectral norm by a full decomposition, and its error."""
     m, n = matrix.shape
     # The decomposition may overflow or lose everything to underflow at extreme sizes: powers of two are exact.
@@ -194,12 +211,24 @@ def _dense_norm(matrix: scipy.sparse.csr_array) -> tuple[float, float]:
 def _deflated_norm(
     matrix: scipy.sparse.csr_array, left: FloatArray, right: FloatArray, *, checking: bool
 ) -> tuple[float, float]:
-    """An upper bound on the spectral norm, by deflation and Lanczos, and its rounding error."""
+    transposed = matrix.T.tocsr()
+    depth = int(np.max(np.diff(matrix.indptr))) + int(np.max(np.diff(transposed.indptr)))
+    size = float(np.linalg.norm(matrix.data))
+    return deflated_norm(matrix, transposed, size, depth, left, right, checking=checking)
+
+
+def deflated_norm(
+    matrix: Any, transposed: Any, frobenius: float, depth: int, left: FloatArray, right: FloatArray, *, checking: bool
+) -> tuple[float, float]:
+    """An upper bound on the spectral norm, by deflation and Lanczos, and its rounding error.
+
+    The matrix and its transpose are used by their products with blocks; ``frobenius`` is its norm, ``depth`` the number
+    of terms of the longest row and the longest column together.
+    """
     steps, failure = (CHECKED_STEPS, CHECKED_FAILURE) if checking else (PUBLISHED_STEPS, PUBLISHED_FAILURE)
     if matrix.shape[1] > matrix.shape[0]:
-        matrix, left, right = matrix.T.tocsr(), right, left
+        matrix, transposed, left, right = transposed, matrix, right, left
     n = matrix.shape[1]
-    transposed = matrix.T.tocsr()
     own = _basis(left), _basis(right)
     p, q = _enriched(matrix, transposed, *own)
     image, coimage = matrix @ q, transposed @ p
@@ -209,7 +238,6 @@ def _deflated_norm(
     steps = min(steps, n)
     theta = _lanczos(matrix, transposed, p, q, steps)
     epsilon = (math.log(1.648 * math.sqrt(n) / failure) / (2 * steps - 1)) ** 2
-    frobenius = float(np.linalg.norm(matrix.data))
     remainder = theta / math.sqrt(1.0 - epsilon) if epsilon < 1.0 else frobenius
     remainder = min(remainder, frobenius)
     # Norms of the blocks of [factors, further directions, the rest] on both sides: their matrix has no smaller norm.
@@ -221,7 +249,6 @@ def _deflated_norm(
         blocks[2, a] = _top(column[:, groups_q[a]])
         for b in range(2):
             blocks[a, b] = _top(core[groups_p[a], groups_q[b]])
-    depth = int(np.max(np.diff(matrix.indptr))) + int(np.max(np.diff(transposed.indptr)))
     slack = UNIT * (depth + SVD_ERROR * (p.shape[1] + q.shape[1] + steps) + 40) * frobenius
     return _top(blocks), slack
 
@@ -233,9 +260,7 @@ def _basis(factor: FloatArray) -> FloatArray:
     return np.ascontiguousarray(u[:, kept])
 
 
-def _enriched(
-    matrix: scipy.sparse.csr_array, transposed: scipy.sparse.csr_array, p: FloatArray, q: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _enriched(matrix: Any, transposed: Any, p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The bases and a few more directions in which the matrix is large; the bound holds for any bases."""
     width = min(EXTRA, min(matrix.shape) - max(p.shape[1], q.shape[1]))
     if width <= 0:
@@ -262,9 +287,7 @@ def _top(block: FloatArray) -> float:
     return float(scipy.linalg.svdvals(block, check_finite=False)[0]) if block.size else 0.0
 
 
-def _lanczos(
-    matrix: scipy.sparse.csr_array, transposed: scipy.sparse.csr_array, p: FloatArray, q: FloatArray, steps: int
-) -> float:
+def _lanczos(matrix: Any, transposed: Any, p: FloatArray, q: FloatArray, steps: int) -> float:
     """Square root of the largest Ritz value of EᵀE after ``steps`` steps from a uniformly random start.
 
     Golub-Kahan bidiagonalisation with full reorthogonalisation. The start comes from fresh entropy on purpose: it

@@ -5,26 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from solvers._catalogue import entry_named
-from solvers._core.arrays import refuse_beyond_memory
-from solvers._core.backend import BACKENDS
+from solvers._core.arrays import kind_of, refuse_beyond_memory
+from solvers._core.backend import Backend, choose_backend
 from solvers._core.errors import BackendError, InvalidProblemError
-from solvers._core.options import check_choice, check_common, check_integer
+from solvers._core.options import check_choice, check_common, check_integer, check_number
 from solvers._core.random import RNG
 from solvers._core.result import Status
 from solvers.completion._altmin import Sweeper, alternate, polish
 from solvers.completion._near_limit import near_limit, within_reach
-from solvers.completion._problem import completion_problem, read_observations, split_holdout
+from solvers.completion._problem import (
+    CompletionProblem,
+    completion_problem,
+    data_at_home,
+    read_observations,
+    split_holdout,
+)
 from solvers.completion._result import CompletionResult
 from solvers.completion._robust import robust_alternate
 from solvers.completion._run import Run, Settings
 from solvers.completion._sweeps import Factors
+from solvers.completion._theory import split_alternate
 
 __all__ = ["complete_matrix"]
 
 DEFAULT_SWEEPS = 500
 # Bytes per observed entry: both orientations, the caller's copy and scratch.
 BYTES_PER_ENTRY = 96
+# Largest entry, and reciprocal of it, whose squares and sums stay well inside the range of float32.
+SINGLE_RANGE = 1e12
+HOST_METHODS = ("altmin-sketch", "gauss-newton")
 INNER = {"auto": "auto", "gauss-newton": "exact", "altmin": "auto", "altmin-exact": "exact", "altmin-sketch": "sketch"}
 
 
@@ -87,9 +99,10 @@ def complete_matrix(
     method : {"auto", "altmin", "altmin-exact", "altmin-sketch", "gauss-newton"}
         How rows are solved: "altmin" chooses per row by operation counts between a Gram matrix with Cholesky factor and
         conjugate gradients in an orthonormal basis; "altmin-exact" always takes the first; "altmin-sketch"
-        preconditions conjugate gradients by a CountSketch of the row. "gauss-newton" (``reg=0``, least squares):
-        truncated Gauss-Newton steps on both factors, then variable projection, for masks near the information limit.
-        "auto" is "altmin", and "gauss-newton" where that stalls with at most 2.5 entries per degree of freedom.
+        refines from the Gram matrix of a leverage sample of the row, the analysed algorithm ("altmin" uses it for long
+        rows of uneven leverage). "gauss-newton" (``reg=0``, least squares): truncated Gauss-Newton steps on both factors,
+        then variable projection, for masks near the information limit. "auto" is "altmin", and "gauss-newton" where
+        that stalls with at most 2.5 entries per degree of freedom; the result's ``method`` says which it was.
     x0 : CompletionResult, (U, s, V) or (U, V), optional
         Where to start; fewer columns than the rank are added to.
     tol : float
@@ -109,11 +122,17 @@ def complete_matrix(
         Keep a :class:`solvers.History` of the sweeps.
     verbose : {0, 1, 2}
         Silent; a summary line; a table row per sweep (standard error).
-    backend : {"auto", "numba"}
-        Compiled kernels on the host.
+    backend : {"auto", "numba", "array", "cupy"}
+        "auto" runs where the data live: compiled kernels for NumPy and scipy.sparse, array code on the device of
+        CuPy arrays and of other array-API libraries (A dense, or a tuple of arrays), where rows of like length are
+        solved together. Sweeps and growth run there; objective and bound are computed on the host, from one copy of
+        the entries. ``loss="huber"``, "altmin-sketch" and "gauss-newton" are for the host.
     options : mapping, optional
         ``precision`` ("double" or "single"): arithmetic of the sweeps; the answer's objective and bound are always
-        computed in double. ``stage_sweeps`` (3): sweeps per rank of the continuation.
+        computed in double. ``stage_sweeps`` (3): sweeps per rank of the continuation. ``theory`` (False): the literal
+        algorithm of the theorems, with fresh samples in each of ``rounds`` (10) rounds, a start clipped for the
+        incoherence ``incoherence`` (3.0) and rows solved to the fixed accuracy ``inner_tol`` (1e-10); it needs reg=0,
+        loss="l2" and 2 rounds + 1 times the data.
 
     Returns
     -------
@@ -174,10 +193,18 @@ def complete_matrix(
     settings = common.settings(Settings)
     check_choice("options['precision']", settings.precision, ("double", "single"))
     check_integer("options['stage_sweeps']", settings.stage_sweeps, low=1)
-    check_choice("backend", backend, BACKENDS)
-    if backend not in ("auto", *entry.backends):
-        raise BackendError(f"backend={backend!r} is not available here; available: {', '.join(entry.backends)}")
-    observed, held = split_holdout(read_observations(A, weights, duplicates), holdout, common.rng)
+    check_integer("options['rounds']", settings.rounds, low=1)
+    check_number("options['incoherence']", settings.incoherence, low=0.0, strict=True)
+    check_number("options['inner_tol']", settings.inner_tol, low=0.0, strict=True)
+    if settings.theory not in (True, False):
+        raise TypeError(f"options['theory'] must be True or False; got {settings.theory!r}")
+    chosen = _backend(backend, A, weights)
+    if chosen.name != "numba" and (loss == "huber" or method in HOST_METHODS or settings.theory):
+        raise BackendError(
+            f"loss='huber', theory and the methods {', '.join(HOST_METHODS)} run on the host; got loss={loss!r}, "
+            f"method={method!r} with backend={chosen.name!r}: convert to NumPy first"
+        )
+    observed, held = split_holdout(read_observations(*data_at_home(A, weights), duplicates), holdout, common.rng)
     problem = completion_problem(
         observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
     )
@@ -191,7 +218,21 @@ def complete_matrix(
             "method='gauss-newton' needs reg=0, loss='l2' and double precision; "
             f"got reg={reg!r}, loss={loss!r}, precision={settings.precision!r}"
         )
+    if settings.precision == "single":
+        largest = float(np.max(np.abs(problem.targets)))
+        if largest and not 1.0 / SINGLE_RANGE <= largest <= SINGLE_RANGE:
+            raise InvalidProblemError(
+                f"options['precision']='single' needs entries of sizes between {1 / SINGLE_RANGE:g} and {SINGLE_RANGE:g}; the "
+                f"largest is {largest:.3g}: rescale A, or use precision='double'"
+            )
+    if settings.theory and not _analysed(problem, method, settings, x0):
+        raise InvalidProblemError(
+            "options['theory'] needs reg=0, loss='l2', double precision, no x0, and method 'auto' or 'altmin-sketch'; got "
+            f"reg={reg!r}, loss={loss!r}, precision={settings.precision!r}, method={method!r}"
+        )
     run = Run(problem, common, settings, DEFAULT_SWEEPS)
+    if chosen.name != "numba":
+        run.on_device(chosen)
     start = run.start_from(x0)
     run.open(start)
     if run.monitor.status is None:
@@ -202,13 +243,17 @@ def complete_matrix(
 
 def _solve(run: Run, start: Factors, method: str) -> None:
     """Alternating minimisation, and near the information limit what succeeds where it stalls."""
+    if run.settings.theory:
+        run.monitor.method = "altmin-sketch"
+        split_alternate(run)
+        return
     if run.problem.loss == "huber":
         robust_alternate(run, start, INNER[method])
         return
     if method == "gauss-newton":
         factors = near_limit(run)
     else:
-        watch = method == "auto" and within_reach(run)
+        watch = method == "auto" and run.monitor.backend == "numba" and within_reach(run)
         factors = alternate(run, start, INNER[method], watch=watch)
         if not watch or run.monitor.status is not None:
             return
@@ -216,3 +261,19 @@ def _solve(run: Run, start: Factors, method: str) -> None:
         near_limit(run)
         factors = run.monitor.x
     polish(run, Sweeper(run, "exact"), factors)
+
+
+def _analysed(problem: CompletionProblem, method: str, settings: Settings, x0: Any) -> bool:
+    """Whether the literal algorithm applies."""
+    plain = problem.reg == 0.0 and problem.loss == "l2" and settings.precision == "double" and x0 is None
+    return plain and method in ("auto", "altmin-sketch")
+
+
+def _backend(requested: str, A: Any, weights: Any) -> Backend:
+    """Kernels for the data's kind of array; scipy.sparse lives on the host."""
+    parts = dict(zip(("rows", "cols", "values"), A, strict=False)) if isinstance(A, tuple) else {"A": A}
+    parts["weights"] = weights
+    plain: dict[str, Any] = {
+        name: np.empty(0) if kind_of(value) == "sparse" else value for name, value in parts.items()
+    }
+    return choose_backend(__package__, requested, entry_named("complete_matrix").backends, **plain)

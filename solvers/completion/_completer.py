@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray, IntArray, to_host
 from solvers._core.errors import ConvergenceWarning, InvalidProblemError
 from solvers._core.options import check_integer
 from solvers.completion._complete_matrix import complete_matrix
 from solvers.completion._problem import read_observations
-from solvers.completion._result import CompletionResult
+from solvers.completion._result import ARRAYS, CompletionResult
 
 if TYPE_CHECKING:
 
@@ -27,7 +27,6 @@ __all__ = ["MatrixCompleter"]
 
 # Ridge that keeps the rows of too few entries solvable, relative to the mean square of the factor's entries.
 SAFEGUARD = 1e-10
-ARRAYS = ("U", "s", "V", "row_bias", "col_bias")
 
 
 class MatrixCompleter(BaseEstimator):
@@ -145,7 +144,8 @@ class MatrixCompleter(BaseEstimator):
 
     def predict(self, rows: Any, cols: Any) -> FloatArray:
         """Completed entries at the given positions."""
-        return self._predictor().predict(rows, cols)
+        completed: FloatArray = self._predictor().predict(rows, cols)
+        return completed
 
     def transform(self, X: Any) -> FloatArray:
         """Coordinates of new rows in the basis ``V_``, (r, k): a ridge regression of each row's entries.
@@ -212,7 +212,7 @@ class MatrixCompleter(BaseEstimator):
 
     def _take(self, result: CompletionResult) -> None:
         for name in ARRAYS:
-            setattr(self, f"{name}_", result[name])
+            setattr(self, f"{name}_", to_host(result[name]))
         self.n_features_in_ = len(self.V_)
 
     def _predictor(self) -> CompletionResult:

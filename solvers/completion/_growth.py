@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.sparse
 
 from solvers._core.arrays import FloatArray
-from solvers.completion._problem import CompletionProblem
-from solvers.completion._sweeps import Factors, Workspace
+from solvers.completion._gradient import Gradient
+from solvers.completion._sweeps import Entries, Factors
 
 __all__ = ["grow", "relength", "stages"]
 
@@ -21,7 +20,6 @@ POWER_STEPS = 12
 # Up to this many entries times rank, ranks are visited one by one.
 ONE_BY_ONE = 4e7
 LENGTH_ROUNDS = 200
-CHUNK = 1 << 18
 
 
 def stages(rank: int, size: int) -> list[int]:
@@ -35,58 +33,40 @@ def stages(rank: int, size: int) -> list[int]:
 
 
 def grow(
-    problem: CompletionProblem, work: Workspace, factors: Factors, count: int, rng: np.random.Generator,
-    gradient: FloatArray | None = None,
-) -> Factors:  # fmt: skip
+    work: Entries, factors: Factors, count: int, rng: np.random.Generator, gradient: FloatArray | None = None
+) -> Factors:
     """Append up to ``count`` pairs of the gradient's leading singular vectors, each as long as is best on its own.
 
     Fewer, or none, are appended where the gradient's singular values are not above ``reg``: nothing else lowers the
     convex objective then.
     """
-    residual = work.residuals(factors).astype(np.float64)
-    weights = work.rows.weights.astype(np.float64) if len(work.rows.weights) else None
-    if gradient is None:
-        gradient = residual if weights is None else weights * residual
-    scale = float(np.max(np.abs(gradient), initial=0.0))
-    if not scale > 0.0:
+    matrix = work.gradient(factors, gradient)
+    if not matrix.scale > 0.0:
         return factors
-    u, sigma, v = _leading_pairs(problem.observed.matrix(gradient / scale), count, rng)
-    u, v = _outside(u, factors.U), _outside(v, factors.V)
-    lengths = []
-    kept = []
-    for l in range(u.shape[1]):
-        product = u[problem.observed.rows, l] * v[problem.observed.cols, l]
-        slope = float(np.sum(gradient * product))
-        curvature = float(np.sum(product * product if weights is None else weights * product * product))
-        excess = abs(slope) - problem.reg
-        if curvature > 0.0 and excess > 1e-12 * max(problem.reg, scale * float(sigma[0])):
-            lengths.append(excess / curvature)
-            kept.append(l)
-            v[:, l] *= math.copysign(1.0, slope)
-    if not kept:
+    u, sigma, v = _leading_pairs(matrix, count, rng)
+    U, V = work.host(factors.U), work.host(factors.V)
+    u, v = _outside(u, U), _outside(v, V)
+    slopes, curvatures = matrix.along(u, v)
+    excess = np.abs(slopes) - work.reg
+    kept = (curvatures > 0.0) & (excess > 1e-12 * max(work.reg, matrix.scale * float(sigma[0])))
+    if not kept.any():
         return factors
-    s = np.concatenate([factors.s, lengths])
+    v = v * np.where(slopes < 0.0, -1.0, 1.0)
+    s = np.concatenate([factors.s, excess[kept] / curvatures[kept]])
     order = np.argsort(-s, kind="stable")
-    left = np.hstack([factors.U, u[:, kept].astype(work.dtype)])[:, order]
-    right = np.hstack([factors.V, v[:, kept].astype(work.dtype)])[:, order]
-    return Factors(np.ascontiguousarray(left), s[order], np.ascontiguousarray(right))
+    left = np.hstack([U, u[:, kept].astype(work.dtype)])[:, order]
+    right = np.hstack([V, v[:, kept].astype(work.dtype)])[:, order]
+    return Factors(work.take(left), s[order], work.take(right))
 
 
-def relength(problem: CompletionProblem, work: Workspace, factors: Factors) -> Factors:
+def relength(work: Entries, factors: Factors) -> Factors:
     """The best singular values for the singular vectors as they are: a small non-negative quadratic program.
 
     Half sweeps shrink a superfluous column by a constant factor at best; here it goes at once.
     """
     k = factors.rank
-    gram, slope = np.zeros((k, k)), np.full(k, -problem.reg)
-    values = work.rows.values.astype(np.float64)
-    weights = work.rows.weights.astype(np.float64) if len(work.rows.weights) else None
-    for start in range(0, len(values), CHUNK):
-        part = slice(start, start + CHUNK)
-        products = factors.U[problem.observed.rows[part]] * factors.V[problem.observed.cols[part]]
-        weighted = products if weights is None else products * weights[part, None]
-        gram += weighted.T @ products
-        slope += weighted.T @ values[part]
+    gram, slope = work.length_moments(factors)
+    slope = slope - work.reg
     s = factors.s.copy()
     gradient = slope - gram @ s
     for _ in range(LENGTH_ROUNDS):
@@ -100,25 +80,22 @@ def relength(problem: CompletionProblem, work: Workspace, factors: Factors) -> F
         if moved <= 1e-13 * float(np.max(s, initial=0.0)):
             break
     order = np.argsort(-s, kind="stable")
-    left, right = np.ascontiguousarray(factors.U[:, order]), np.ascontiguousarray(factors.V[:, order])
-    return Factors(left, s[order], right)
+    left, right = work.host(factors.U)[:, order], work.host(factors.V)[:, order]
+    return Factors(work.take(left), s[order], work.take(right))
 
 
-def _leading_pairs(
-    matrix: scipy.sparse.csr_array, count: int, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _leading_pairs(matrix: Gradient, count: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Leading singular pairs to a few digits, by block Krylov iteration (Musco and Musco 2015)."""
     m, n = matrix.shape
     width = min(count + (2 if count > 1 else 0), m, n)
     steps = max(1, min(POWER_STEPS if count == 1 else 4, min(m, n) // width))
-    transposed = matrix.T.tocsr()
     block = rng.standard_normal((n, width))
     krylov = []
     for _ in range(steps):
-        block = np.linalg.qr(transposed @ (matrix @ block))[0]
+        block = np.linalg.qr(matrix.gram_product(block))[0]
         krylov.append(block)
     basis = np.linalg.qr(np.hstack(krylov))[0] if steps > 1 else block
-    u, sigma, vt = np.linalg.svd(matrix @ basis, full_matrices=False)
+    u, sigma, vt = np.linalg.svd(matrix.product(basis), full_matrices=False)
     return np.ascontiguousarray(u[:, :count]), sigma[:count], np.ascontiguousarray((basis @ vt.T)[:, :count])
 
 

@@ -71,7 +71,7 @@ def near_limit(run: Run) -> Factors:
         schedule = Schedule(30, 60, 6)
     else:
         schedule = Schedule(35, 125, 6)
-    factors = grow(run.problem, run.work, run.nothing(), run.problem.rank, run.rng)
+    factors = grow(run.work, run.nothing(), run.problem.rank, run.rng)
     best, last = factors, math.inf
     size = math.sqrt(float(np.sum(run.work.base_weights * run.work.rows.values**2)))
     for turn in range(schedule.rounds):

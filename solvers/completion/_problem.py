@@ -21,11 +21,18 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from solvers._core.arrays import FloatArray, IntArray, as_float_array, freeze, kind_of
+from solvers._core.arrays import FloatArray, IntArray, as_float_array, freeze, kind_of, to_host
 from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
 
-__all__ = ["CompletionProblem", "Observations", "completion_problem", "read_observations", "split_holdout"]
+__all__ = [
+    "CompletionProblem",
+    "Observations",
+    "completion_problem",
+    "data_at_home",
+    "read_observations",
+    "split_holdout",
+]
 
 # Ridge of the two-way effects, in entries of average weight: a row with this many entries gets half its mean deviation.
 BIAS_SHRINKAGE = 5.0
@@ -33,6 +40,8 @@ BIAS_SWEEPS = 100
 # Median absolute deviation of a normal law, in standard deviations.
 MAD_TO_SIGMA = 1.4826
 TOO_LARGE = 2**31 - 1
+# Largest absolute entry, and reciprocal of the smallest such: sums of products of four such numbers stay finite.
+EXTREME = 1e70
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -124,6 +133,11 @@ class CompletionProblem:
         """(m, n)."""
         return self.observed.shape
 
+    @property
+    def size(self) -> int:
+        """Number of fitted entries."""
+        return self.observed.size
+
     @cached_property
     def entry_scale(self) -> FloatArray:
         """sqrt(d_i e_j) of each observed entry."""
@@ -180,6 +194,7 @@ def completion_problem(
             raise InvalidProblemError(f"delta belongs to loss='huber'; got delta={delta!r} with loss='l2'")
         threshold = check_number("delta", delta, low=0.0, strict=True)
     counted = reg_scaling == "count" and reg > 0
+    _refuse_extreme(observed)
     row_bias, col_bias = _two_way_effects(observed, robust=loss == "huber") if biases else (np.zeros(m), np.zeros(n))
     return CompletionProblem(
         observed=observed,
@@ -195,6 +210,29 @@ def completion_problem(
         col_bias=col_bias,
         counted=counted,
     )
+
+
+def data_at_home(A: Any, weights: Any) -> tuple[Any, Any]:
+    """The data argument and the weights with device arrays copied to the host."""
+    here = tuple(_home(part) for part in A) if isinstance(A, tuple) else _home(A)
+    return here, _home(weights)
+
+
+def _home(value: Any) -> Any:
+    return to_host(value) if kind_of(value) in ("cupy", "array-api") else value
+
+
+def _refuse_extreme(observed: Observations) -> None:
+    """The objective sums squares: outside this range they overflow, or lose the data to underflow."""
+    with np.errstate(over="ignore", under="ignore"):
+        largest = float(np.max(np.abs(observed.values)))
+        heaviest = float(np.max(observed.weights))
+    for name, size in (("A", largest), ("weights", math.sqrt(heaviest)), ("weighted A", largest * math.sqrt(heaviest))):
+        if size and not 1.0 / EXTREME <= size <= EXTREME:
+            raise InvalidProblemError(
+                f"{name} is out of range: squares of {size:.3g} leave the range of float64; divide A by a number near "
+                f"its largest entry, {largest:.3g} (a factor c in A scales fun by c^2 and reg by c)"
+            )
 
 
 def read_observations(A: Any, weights: Any, duplicates: str) -> Observations:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import Array, IntArray, kind_of, namespace_of, to_host
 from solvers._core.errors import InvalidProblemError
 from solvers._core.result import Result
 from solvers.completion._certificate import DualCertificate, TrivialCertificate
+from solvers.completion._problem import CompletionProblem
 
-__all__ = ["CompletionResult"]
+__all__ = ["ARRAYS", "CompletionResult", "at_home", "fails_held_out"]
 
-CHUNK = 1 << 18
+CHUNK = 1 << 16
+# The held-out error may exceed that of the fit by this factor before the fit is called one of the mask.
+HELD_OUT_FACTOR = 10.0
+# Fields in the caller's kind of array.
+ARRAYS = ("U", "s", "V", "row_bias", "col_bias")
 
 
 class CompletionResult(Result):
@@ -24,7 +30,7 @@ class CompletionResult(Result):
     Attributes
     ----------
     U, s, V : (m, k), (k,), (n, k) float64
-        Orthonormal columns, s descending.
+        Orthonormal columns, s descending; these and the biases are arrays of the kind that was given.
     row_bias, col_bias : (m,), (n,) float64
         Effects that were fitted first and added to every prediction; zeros without ``biases``.
     delta : float
@@ -41,16 +47,16 @@ class CompletionResult(Result):
     tangent_gap : float
         The relative smallest singular value behind ``determined``; NaN where not examined.
     outliers : (t, 2) int64
-        Row and column of the entries that the Huber scheme rejected.
+        Row and column of the entries that the Huber scheme rejected and whose residual is above ``delta``.
     short_rows, short_cols : int64 arrays
         Rows and columns with fewer than k observed entries: the data alone cannot determine them.
     """
 
-    U: FloatArray
-    s: FloatArray
-    V: FloatArray
-    row_bias: FloatArray
-    col_bias: FloatArray
+    U: Array
+    s: Array
+    V: Array
+    row_bias: Array
+    col_bias: Array
     delta: float
     rmse: float
     holdout_index: IntArray
@@ -61,7 +67,7 @@ class CompletionResult(Result):
     short_rows: IntArray
     short_cols: IntArray
 
-    def predict(self, rows: Any, cols: Any) -> FloatArray:
+    def predict(self, rows: Any, cols: Any) -> Array:
         """Completed entries at the given positions, broadcast against each other; the full matrix is never formed.
 
         Parameters
@@ -73,19 +79,39 @@ class CompletionResult(Result):
         -------
         float64 array of the broadcast shape
         """
-        i, j = np.broadcast_arrays(_index(rows, len(self.U), "rows"), _index(cols, len(self.V), "cols"))
-        flat_i, flat_j = i.ravel(), j.ravel()
-        out = np.empty(len(flat_i))
+        m, n = self.U.shape[0], self.V.shape[0]
+        i, j = np.broadcast_arrays(_index(rows, m, "rows"), _index(cols, n, "cols"))
+        xp, device = namespace_of(self.U), array_api_compat.device(self.U)
+        flat_i, flat_j = (xp.asarray(index.ravel(), device=device) for index in (i, j))
         scaled = self.U * self.s
-        for start in range(0, len(out), CHUNK):
-            part = slice(start, start + CHUNK)
-            out[part] = np.einsum("tk,tk->t", scaled[flat_i[part]], self.V[flat_j[part]])
-        out += self.row_bias[flat_i] + self.col_bias[flat_j]
-        return out.reshape(i.shape)
+        parts = []
+        for start in range(0, max(i.size, 1), CHUNK):
+            end = min(start + CHUNK, i.size)
+            at, to = flat_i[start:end], flat_j[start:end]
+            product = xp.sum(xp.take(scaled, at, axis=0) * xp.take(self.V, to, axis=0), axis=1)
+            parts.append(product + xp.take(self.row_bias, at) + xp.take(self.col_bias, to))
+        return xp.reshape(xp.concat(parts), i.shape)
+
+
+def fails_held_out(problem: CompletionProblem, result: CompletionResult) -> bool:
+    """Whether the held-out error is out of proportion to the fit; never where nothing was held out."""
+    typical = float(np.sqrt(np.mean(problem.targets**2)))
+    return bool(result.holdout_rmse > HELD_OUT_FACTOR * max(result.rmse, result.tol * typical))
+
+
+def at_home(result: CompletionResult) -> CompletionResult:
+    """The result with its arrays on the host; itself where they are there."""
+    if kind_of(result.U) == "numpy":
+        return result
+    copied = CompletionResult(result)
+    for name in ARRAYS:
+        copied[name] = to_host(result[name])
+    copied["x"] = copied.U, copied.s, copied.V
+    return copied
 
 
 def _index(value: Any, size: int, name: str) -> IntArray:
-    array = np.asarray(value)
+    array = np.asarray(to_host(value))
     if array.dtype.kind not in "iu" and array.size:
         raise InvalidProblemError(f"{name} must be integers; got dtype {array.dtype}")
     array = array.astype(np.int64)

@@ -65,7 +65,7 @@ def _clipped_start(run: Run, factors: Factors) -> Factors:
     if run.work.scale is not None:
         clipped = clipped / run.work.scale
     run.work.reweight(None)
-    return grow(problem, run.work, factors, problem.rank, run.rng, clipped)
+    return grow(run.work, factors, problem.rank, run.rng, clipped)
 
 
 def _find_threshold(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray, IntArray, to_host
+from solvers._core.backend import Backend
 from solvers._core.errors import InvalidProblemError
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.result import Status
+from solvers.completion._array_entries import ArrayEntries
 from solvers.completion._certificate import (
     CHECKED_FAILURE,
     PUBLISHED_FAILURE,
@@ -24,22 +27,29 @@ from solvers.completion._certificate import (
     objective,
 )
 from solvers.completion._problem import CompletionProblem
-from solvers.completion._result import CompletionResult
+from solvers.completion._result import ARRAYS, CompletionResult, fails_held_out
 from solvers.completion._sweeps import Factors, Orientation, Workspace
 from solvers.completion._uniqueness import UNDETERMINED, affordable, tangent_gap
 
 __all__ = ["Run", "Settings"]
 
-# The held-out error may exceed that of the fit by this factor before the fit is called one of the mask.
-HELD_OUT_FACTOR = 10.0
+LIMITS = (Status.MAX_ITER, Status.TIME_LIMIT, Status.CALLBACK_STOP)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of every method: the working precision of the sweeps and the sweeps per rank of the continuation."""
+    """Options of every method: precision of the sweeps, sweeps per rank of the continuation, and the analysed form.
+
+    ``theory`` runs the algorithm of the theorems on ``rounds`` pairs of fresh samples, the start clipped for the
+    incoherence mu, and every row solved to the relative accuracy ``inner_tol``.
+    """
 
     precision: str = "double"
     stage_sweeps: int = 3
+    theory: bool = False
+    rounds: int = 10
+    incoherence: float = 3.0
+    inner_tol: float = 1e-10
 
 
 class Run:
@@ -61,6 +71,7 @@ class Run:
         self.problem = problem
         self.settings = settings
         self.work = Workspace(problem, np.float32 if settings.precision == "single" else np.float64)
+        self.device: Backend | None = None
         self.delta = problem.delta if problem.delta is not None else problem.spread
         self.kept: Any = None
         self.determined: bool | None = None
@@ -73,10 +84,16 @@ class Run:
             scale=problem.size_of(self.delta),
             max_iter=max_iter,
             package=self._package,
-            method=common.method,
+            method="altmin" if common.method == "auto" else common.method,
             backend="numba",
         )
         self.monitor.fun_slack = 1e-11 * self.monitor.scale
+
+    def on_device(self, backend: Backend) -> None:
+        """Sweep where the backend's arrays are, and answer in its kind of array."""
+        self.work = ArrayEntries(self.problem, self.work.dtype, backend)
+        self.device = backend
+        self.monitor.backend = backend.name
 
     @property
     def exact_objective(self) -> bool:
@@ -86,7 +103,7 @@ class Run:
     def nothing(self) -> Factors:
         """The zero matrix."""
         m, n = self.problem.shape
-        return Factors(np.zeros((m, 0), self.work.dtype), np.zeros(0), np.zeros((n, 0), self.work.dtype))
+        return Factors(self.work.take(np.zeros((m, 0))), np.zeros(0), self.work.take(np.zeros((n, 0))))
 
     def open(self, start: Factors) -> None:
         """Something valid from the first moment: the zero matrix, its bound, and the caller's start."""
@@ -127,8 +144,8 @@ class Run:
         with np.errstate(divide="ignore"):
             rows = np.where(self.problem.row_scale > 0, 1.0 / self.problem.row_scale, 0.0)
             cols = np.where(self.problem.col_scale > 0, 1.0 / self.problem.col_scale, 0.0)
-        left = factors.U.astype(np.float64) * factors.s * rows[:, None]
-        return np.ascontiguousarray(left), np.ascontiguousarray(factors.V.astype(np.float64) * cols[:, None])
+        U, V = (self.work.host(part).astype(np.float64) for part in (factors.U, factors.V))
+        return np.ascontiguousarray(U * factors.s * rows[:, None]), np.ascontiguousarray(V * cols[:, None])
 
     def start_from(self, x0: object) -> Factors:
         """Factors of an earlier result, or of (U, s, V) or (U, V); none for None."""
@@ -138,13 +155,13 @@ class Run:
         m, n = self.problem.shape
         if not isinstance(parts, (tuple, list)) or len(parts) not in (2, 3):
             raise InvalidProblemError(f"x0 must be a CompletionResult, (U, s, V) or (U, V); got {type(x0).__name__}")
-        left, right = np.array(parts[0], dtype=np.float64), np.array(parts[-1], dtype=np.float64)
+        left, right = (np.array(to_host(part), dtype=np.float64) for part in (parts[0], parts[-1]))
         if left.ndim != 2 or right.ndim != 2 or (len(left), len(right)) != (m, n) or left.shape[1] != right.shape[1]:
             raise InvalidProblemError(
                 f"x0 must have factors of shapes ({m}, r) and ({n}, r); got {left.shape}, {right.shape}"
             )
         if len(parts) == 3:
-            lengths = np.asarray(parts[1], dtype=np.float64)
+            lengths = np.asarray(to_host(parts[1]), dtype=np.float64)
             if lengths.shape != (left.shape[1],):
                 raise InvalidProblemError(f"x0 must have {left.shape[1]} singular values; got shape {lengths.shape}")
             left = left * lengths
@@ -152,10 +169,7 @@ class Run:
             raise InvalidProblemError("x0 must be finite")
         U, s, V = _canonical(self.problem.row_scale[:, None] * left, self.problem.col_scale[:, None] * right)
         kept = min(self.problem.rank, int(np.sum(s > 1e-14 * max(s[0], np.finfo(float).tiny))) if len(s) else 0)
-        dtype = self.work.dtype
-        return Factors(
-            np.ascontiguousarray(U[:, :kept], dtype=dtype), s[:kept], np.ascontiguousarray(V[:, :kept], dtype=dtype)
-        )
+        return Factors(self.work.take(U[:, :kept]), s[:kept], self.work.take(V[:, :kept]))
 
     def conclude(self) -> CompletionResult:
         """Examine uniqueness where nothing else speaks for the answer, and package."""
@@ -170,7 +184,7 @@ class Run:
         observed, rank = self.problem.observed, self.problem.rank
         indptr, cols = observed.indptr, observed.cols
         if self.kept is not None:
-            part = observed.keep(self.kept)
+            part = observed.keep(~self._rejected())
             indptr, cols = part.indptr, part.cols
         counts = np.diff(indptr), np.bincount(cols, minlength=self.problem.shape[1])
         freedom = rank * (sum(self.problem.shape) - rank)
@@ -182,11 +196,21 @@ class Run:
         if not (affordable(self.problem.shape, len(cols), rank) and self.monitor.affords(predicted)):
             return
         if factors.rank < rank or factors.s[-1] <= 1e-12 * factors.s[0]:
-            self.determined, self.tangent_gap = False, 0.0
+            # A run that was cut short has not reached its rank: that says nothing about the data.
+            if self.monitor.status not in LIMITS:
+                self.determined, self.tangent_gap = False, 0.0
             return
         side = Orientation(indptr, cols, np.empty(0), np.empty(0))
-        self.tangent_gap = tangent_gap(side, factors, np.random.default_rng(0))
+        at_home = Factors(self.work.host(factors.U), factors.s, self.work.host(factors.V))
+        self.tangent_gap = tangent_gap(side, at_home, np.random.default_rng(0))
         self.determined = self.tangent_gap > UNDETERMINED
+
+    def _rejected(self) -> npt.NDArray[np.bool_]:
+        """Entries that were rejected and that the answer does not fit after all."""
+        problem = self.problem
+        left, right = self.plain(self.monitor.x)
+        beyond = np.abs(entry_residuals(problem, left, right)) > self.delta
+        return np.asarray(beyond & ~self.kept)
 
     def _package(self, monitor: Monitor) -> CompletionResult:
         problem = self.problem
@@ -198,8 +222,8 @@ class Run:
         weights = problem.observed.weights
         outliers = np.empty((0, 2), dtype=np.int64)
         if self.kept is not None:
-            weights = weights * self.kept
-            gone = ~self.kept
+            gone = self._rejected()
+            weights = weights * ~gone
             outliers = np.column_stack([problem.observed.rows[gone], problem.observed.cols[gone]]).astype(np.int64)
         held = problem.held
         fields = monitor.fields() | {"x": (U, s, V)}
@@ -225,12 +249,15 @@ class Run:
             result["holdout_rmse"] = math.sqrt(float(np.mean(misses**2)))
         if self._finished:
             self._judge(result)
+        if self.device is not None and not self.device.copies_home:
+            for name in ARRAYS:
+                result[name] = self.device.take(result[name])
+            result["x"] = result.U, result.s, result.V
         return result
 
     def _judge(self, result: CompletionResult) -> None:
         """A good fit that the data do not determine is no completion: the status says so."""
         problem = self.problem
-        typical = math.sqrt(float(np.mean(problem.targets**2)))
         reason = ""
         if self.determined is False:
             short = len(result.short_rows) + len(result.short_cols)
@@ -241,13 +268,12 @@ class Run:
                 else f"{problem.observed.size} entries for {freedom} degrees of freedom"
             )
             reason = f"The observed entries do not determine a completion of this rank ({cause})"
-        elif problem.reg == 0.0 and result.holdout_rmse > HELD_OUT_FACTOR * max(
-            result.rmse, self.monitor.common.tol * typical
-        ):
+        elif problem.reg == 0.0 and fails_held_out(problem, result):
             reason = f"The fit does not carry over: held-out RMSE {result.holdout_rmse:.3g}, fitted {result.rmse:.3g}"
-        if reason and not result.success:
+        if reason and result.status in (Status.TIME_LIMIT, Status.CALLBACK_STOP):
             result["message"] = f"{result.message} {reason}."
         elif reason:
+            # More sweeps would not help: the iteration limit is no longer the point.
             result["status"] = Status.STALLED
             result["success"] = False
             result["message"] = reason + "; lower the rank, or add reg or observations."

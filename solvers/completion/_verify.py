@@ -12,8 +12,15 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.proofs import judge
 from solvers._core.result import Verification
 from solvers.completion._certificate import DualCertificate, dual_bound, objective
-from solvers.completion._problem import CompletionProblem, completion_problem, read_observations, split_holdout
-from solvers.completion._result import CompletionResult
+from solvers.completion._claims import unsupported_claim
+from solvers.completion._problem import (
+    CompletionProblem,
+    completion_problem,
+    data_at_home,
+    read_observations,
+    split_holdout,
+)
+from solvers.completion._result import CompletionResult, at_home
 
 __all__ = ["verify_complete_matrix"]
 
@@ -36,7 +43,8 @@ def verify_complete_matrix(
     duplicates: str = "error",
 ) -> Verification:
     """Check a result of ``complete_matrix``."""
-    everything = read_observations(A, weights, duplicates)
+    result = at_home(result)
+    everything = read_observations(*data_at_home(A, weights), duplicates)
     try:
         observed, held = split_holdout(everything, holdout, np.random.default_rng(0), chosen=result.holdout_index)
     except InvalidProblemError as reason:
@@ -45,7 +53,7 @@ def verify_complete_matrix(
         observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
     )
     threshold = float(result.delta) if problem.delta is None else problem.delta
-    wrong = _wrong_answer(result, problem, threshold)
+    wrong = _wrong_answer(result, problem, threshold) or unsupported_claim(result, problem, threshold)
     if wrong:
         return _refused(wrong)
     fun, error = objective(problem, result.U * result.s, result.V, threshold)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from cases import Case, all_cases
 
@@ -71,3 +72,25 @@ def test_simulated_runs_are_those_of_the_host(cupy: Any, method: str) -> None:
     plans = {method: solvers.match_online(instance, method=method)}
     here, there = (solvers.matching.simulate(instance, plans, 500, rng=2, backend=name) for name in ("numba", "cupy"))
     assert there["mean"][0] == pytest.approx(here["mean"][0], rel=1e-9)
+
+
+@pytest.mark.parametrize("form", ["dense", "triplets"])
+@pytest.mark.parametrize("method", ["auto", "altmin-exact"])
+def test_a_matrix_on_the_device_is_completed_there(cupy: Any, form: str, method: str) -> None:
+    rng = np.random.default_rng(3)
+    A = rng.standard_normal((300, 12)) @ rng.standard_normal((12, 250)) + 0.1 * rng.standard_normal((300, 250))
+    A[rng.random(A.shape) < 0.6] = np.nan
+    rows, cols = np.nonzero(~np.isnan(A))
+    triplets = *(cupy.asarray(part) for part in (rows, cols, A[rows, cols])), A.shape
+    data = cupy.asarray(A) if form == "dense" else triplets
+    options = {"reg": 8.0, "tol": 1e-6, "method": method, "rng": 0}
+    plain = solvers.complete_matrix(A, 20, **options)
+    result = solvers.complete_matrix(data, 20, **options)
+    assert result.backend == "cupy"
+    assert all(isinstance(part, cupy.ndarray) for part in (result.U, result.s, result.V))
+    assert result.fun == pytest.approx(plain.fun, rel=1e-6)
+    assert solvers.verify(result, data, 20, reg=8.0).ok
+    assert isinstance(result.predict([0, 1], [2, 3]), cupy.ndarray)
+    home = solvers.complete_matrix(A, 20, backend="cupy", **options)
+    assert isinstance(home.U, np.ndarray)
+    assert solvers.verify(home, A, 20, reg=8.0).ok

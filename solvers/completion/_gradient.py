@@ -1,0 +1,80 @@
+"""The gradient of the fit as a matrix on the observed positions, by its products only.
+
+Growing the rank needs leading singular pairs of G = w r, the slope of the fit along them and its curvature. Where the
+entries are decides how products are formed; what is done with them does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from solvers._core.arrays import FloatArray
+from solvers.completion._problem import Observations
+
+__all__ = ["EntryGradient", "Gradient", "length_moments"]
+
+CHUNK = 1 << 18
+
+
+class Gradient(Protocol):
+    """G of shape (m, n); products are those of G / scale."""
+
+    shape: tuple[int, int]
+    scale: float
+
+    def product(self, block: FloatArray) -> FloatArray:
+        """(G / scale) B, (m, w) for B of shape (n, w)."""
+
+    def gram_product(self, block: FloatArray) -> FloatArray:
+        """(G / scale)ᵀ (G / scale) B, (n, w)."""
+
+    def along(self, u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Slope u_lᵀ G v_l and curvature sum w (u_il v_jl)² of the fit along each pair."""
+
+
+class EntryGradient:
+    """G from one value per observed entry in memory."""
+
+    def __init__(self, observed: Observations, values: FloatArray, weights: FloatArray | None) -> None:
+        self.shape = observed.shape
+        self.scale = float(np.max(np.abs(values), initial=0.0))
+        self._observed, self._values, self._weights = observed, values, weights
+        if self.scale > 0.0:
+            self._matrix = observed.matrix(values / self.scale)
+            self._transposed = self._matrix.T.tocsr()
+
+    def product(self, block: FloatArray) -> FloatArray:
+        """(G / scale) B."""
+        return np.asarray(self._matrix @ block)
+
+    def gram_product(self, block: FloatArray) -> FloatArray:
+        """(G / scale)ᵀ (G / scale) B."""
+        return np.asarray(self._transposed @ (self._matrix @ block))
+
+    def along(self, u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Slope and curvature of the fit along each pair."""
+        slopes, curvatures = np.zeros(u.shape[1]), np.zeros(u.shape[1])
+        for l in range(u.shape[1]):
+            product = u[self._observed.rows, l] * v[self._observed.cols, l]
+            slopes[l] = np.sum(self._values * product)
+            squares = product * product
+            curvatures[l] = np.sum(squares if self._weights is None else self._weights * squares)
+        return slopes, curvatures
+
+
+def length_moments(
+    observed: Observations, values: npt.NDArray[Any], weights: npt.NDArray[Any], U: FloatArray, V: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Of 1/2 sum w (a - sum_l s_l u_il v_jl)² as a function of s: the matrix and the linear term, by chunks."""
+    k = U.shape[1]
+    gram, slope = np.zeros((k, k)), np.zeros(k)
+    for start in range(0, observed.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        products = U[observed.rows[part]] * V[observed.cols[part]]
+        weighted = products * weights[part, None].astype(np.float64) if len(weights) else products
+        gram += weighted.T @ products
+        slope += weighted.T @ values[part].astype(np.float64)
+    return gram, slope
