@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ranking._bilinear import bilinear_scores
 from ranking._metrics import group_mean, kendall_tau, mean_average_precision, mean_reciprocal_rank, ndcg
 from ranking._precedence import PrecedenceRanking, ScoreKind, rank_borda, rank_linear, score_kind
 from ranking._rank_tsp import rank_tsp
@@ -25,6 +26,7 @@ __all__ = [
     "RecursionCertificate",
     "ScoreKind",
     "TSPRanker",
+    "bilinear_scores",
     "group_mean",
     "kendall_tau",
     "mean_average_precision",
