@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranking._bilinear import pull_back, score_matrices
-from ranking._learning import Group, arc_matrix, buckets_of, cross_entropy, hinge, local_loss
+from ranking._learning import Bucket, Group, arc_matrix, buckets_of, cross_entropy, hinge, local_loss
 from ranking._rank_tsp import path_order
 from solvers._core.arrays import FloatArray
 
@@ -86,10 +86,11 @@ def fit_global(
     active = [g for g in groups if len(g.embedding) > 1]
     hybrid = start is not None
     fraction = 0.5 if hybrid else 1.0
+    alone = [buckets_of([g])[0] for g in active] if hybrid else []
     dual = _Dual(len(active) * (1 + hybrid), shape, alpha)
     if start is not None:
-        for k, g in enumerate(active):
-            dual.parts[len(active) + k], dual.offsets[len(active) + k] = _local_tangent(g, start, alpha, both)
+        for block, bucket in enumerate(alone, start=len(active)):
+            dual.parts[block], dual.offsets[block] = _local_tangent(bucket, start, alpha, both)
         dual.value()
     average = dual.matrix
     values: list[float] = []
@@ -97,7 +98,7 @@ def fit_global(
     for _ in range(epochs):
         for k in rng.permutation(len(active)).tolist():
             if hybrid:
-                dual.step(len(active) + k, _local_tangent(active[k], dual.matrix, alpha, both))
+                dual.step(len(active) + k, _local_tangent(alone[k], dual.matrix, alpha, both))
             dual.step(k, _path_tangent(active[k], dual.matrix, alpha, fraction, rng))
             steps += 1
             average = average + 2.0 / (steps + 1.0) * (dual.matrix - average)
@@ -119,9 +120,8 @@ def _path_tangent(g: Group, matrix: FloatArray, alpha: float, fraction: float, r
     return -factor / alpha * slope, factor * float(np.sum(path * target.charge))
 
 
-def _local_tangent(g: Group, matrix: FloatArray, alpha: float, both: bool) -> Tangent:
+def _local_tangent(bucket: Bucket, matrix: FloatArray, alpha: float, both: bool) -> Tangent:
     """Tangent of half a group's cross-entropy at W."""
-    (bucket,) = buckets_of([g])
     value, derivative = cross_entropy(score_matrices(bucket.embedding, matrix), bucket.arcs, bucket.weight, both=both)
     slope = 0.5 * pull_back(bucket.embedding, derivative, matrix.ndim == 3)
     return -slope / alpha, 0.5 * value - float(np.sum(slope * matrix))

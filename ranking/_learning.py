@@ -24,6 +24,12 @@ from solvers._core.arrays import FloatArray, IntArray
 __all__ = ["Bucket", "Group", "arc_matrix", "buckets_of", "cross_entropy", "fit_local", "hinge", "local_loss"]
 
 
+# Score cells of one stack: 128 kB.
+STACK_CELLS = 2**14
+# Exponentials may share one shift per group while no row or column of them vanishes.
+SMALLEST_NORM = 1e-250
+
+
 @dataclass(frozen=True)
 class Group:
     """One group: embeddings E (m, d), its target, and its share in the mean loss."""
@@ -43,7 +49,7 @@ class Bucket:
 
 
 def buckets_of(groups: list[Group]) -> list[Bucket]:
-    """Groups of more than one node, stacked by size."""
+    """Groups of more than one node, stacked by size into stacks that fit the processor's cache."""
     by_size: dict[int, list[Group]] = {}
     for group in groups:
         if len(group.embedding) > 1:
@@ -54,8 +60,13 @@ def buckets_of(groups: list[Group]) -> list[Bucket]:
             np.stack([g.target.arcs for g in bucket]),
             np.stack([g.share / size * g.target.row_weight for g in bucket]),
         )
-        for size, bucket in by_size.items()
+        for size, whole in by_size.items()
+        for bucket in _stacks(whole, max(1, STACK_CELLS // size**2))
     ]
+
+
+def _stacks(groups: list[Group], most: int) -> list[list[Group]]:
+    return [groups[first : first + most] for first in range(0, len(groups), most)]
 
 
 def local_loss(matrix: FloatArray, buckets: list[Bucket], alpha: float, *, both: bool) -> tuple[float, FloatArray]:
@@ -79,15 +90,18 @@ def cross_entropy(scores: FloatArray, arcs: FloatArray, weight: FloatArray, *, b
     a[:, np.arange(m), np.arange(m)] = -np.inf
     pull = weight[:, :, None] * arcs
     derivative = -(2.0 if both else 1.0) * pull
-    value = float(np.sum(derivative * scores))
+    value = float(np.vdot(derivative, scores))
+    highest = np.max(a, axis=(1, 2), keepdims=True)
+    shared = np.exp(a - highest)
     for axis in (2, 1) if both else (2,):
+        top, expo, norm = highest, shared, np.sum(shared, axis=axis, keepdims=True)
+        if norm.min() < SMALLEST_NORM:
+            top = np.max(a, axis=axis, keepdims=True)
+            expo = np.exp(a - top)
+            norm = np.sum(expo, axis=axis, keepdims=True)
         mass = np.sum(pull, axis=axis, keepdims=True)
-        top = np.max(a, axis=axis, keepdims=True)
-        expo = np.exp(a - top)
-        norm = np.sum(expo, axis=axis, keepdims=True)
         value += float(np.sum(mass * (top + np.log(norm))))
-        expo *= mass / norm
-        derivative += expo
+        derivative += expo * (mass / norm)
     return value, derivative
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sklearn
 from scipy.optimize import check_grad
+from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
@@ -16,7 +17,7 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 
 from ranking import TSPRanker
 from ranking._groups import target_arcs, target_of
-from ranking._learning import Group, buckets_of, local_loss
+from ranking._learning import Group, buckets_of, cross_entropy, local_loss
 from solvers import ConvergenceWarning, InvalidProblemError, verify
 
 
@@ -47,6 +48,23 @@ def test_gradient_of_the_local_loss(depot, both, two):
 
     w = rng.standard_normal(int(np.prod(shape)))
     assert check_grad(value, gradient, w) <= 1e-6 * np.linalg.norm(gradient(w))
+
+
+def test_cross_entropy_survives_scores_of_any_spread():
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((4, 5, 5)) * np.array([1.0, 30.0, 1e3, 1e6])[:, None, None]
+    weight = rng.random((4, 5))
+    arcs = np.stack([target_of(rng.random(4), depot=True).arcs for _ in range(4)])
+    value, derivative = cross_entropy(scores, arcs, weight, both=True)
+    expected = 0.0
+    for a, y, w in zip(scores, arcs, weight, strict=True):
+        off = np.where(np.eye(5) > 0, -np.inf, a)
+        pull = w[:, None] * y
+        expected += np.sum(pull.sum(axis=1) * logsumexp(off, axis=1)) - np.sum(pull * a)
+        expected += np.sum(pull.sum(axis=0) * logsumexp(off, axis=0)) - np.sum(pull * a)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(derivative.sum(axis=(1, 2)), 0.0, atol=1e-12)
+    assert np.isfinite(derivative).all()
 
 
 def test_target_arcs_are_doubly_stochastic_and_average_over_ties():
