@@ -177,6 +177,20 @@ ENTRIES: tuple[Entry, ...] = (
         warm_up="ranking._warm_up:rank_tsp_batch",
         batch=True,
     ),
+    Entry(
+        name="rank_linear",
+        family="ranking",
+        sense="max",
+        summary="the ranking of greatest total precedence score (linear ordering), with bounds from three-cycles",
+        guarantee="bound >= total score of every order",
+        methods=("auto", "insertion", "borda"),
+        backends=("numba",),
+        omits=(),
+        reference="Martí and Reinelt, The linear ordering problem, Springer 2011",
+        verifier="ranking._precedence_verify:verify_rank_linear",
+        model="ranking._models:rank_linear_model",
+        warm_up="ranking._warm_up:rank_linear",
+    ),
 )
 
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
@@ -195,9 +209,11 @@ EXPORTS: dict[str, str] = {
     "MatchingResult": "matching",
     "match_online": "matching",
     "pivotal_sample": "matching",
+    "PrecedenceRanking": "ranking",
     "RankingResult": "ranking",
     "RankingBatch": "ranking",
     "rank_borda": "ranking",
+    "rank_linear": "ranking",
     "rank_tsp": "ranking",
     "rank_tsp_batch": "ranking",
     "History": "solvers._core.result",
