@@ -169,7 +169,7 @@ ENTRIES: tuple[Entry, ...] = (
         summary="best paths of thousands of small groups, each with its own proof",
         guarantee="bound[g] >= score of every path of group g (<= when minimising)",
         methods=("auto", "exact"),
-        backends=("numba",),
+        backends=("numba", "array", "cupy"),
         omits=("x0", "max_iter", "callback", "history"),
         reference="Carpaneto, Dell'Amico and Toth, Exact solution of large-scale asymmetric TSPs, ACM TOMS 1995",
         verifier="ranking._verify:verify_rank_tsp_batch",
