@@ -26,6 +26,7 @@ _SOURCES = {
     "glass": "UCI Glass Identification (B. German, 1987), scaled to [-1, 1] per column; CC BY 4.0",
     "ionosphere": "UCI Ionosphere (V. Sigillito et al., 1989), constant column removed; CC BY 4.0",
     "iris": "Iris (R. A. Fisher, 1936), scikit-learn's copy; CC BY 4.0 / BSD-3-Clause",
+    "lambdarank": "LightGBM's lambdarank example, 50 queries, 40 features; the query number is the first column; MIT",
     "movietweetings": "MovieTweetings 100K (S. Dooms et al., 2013), dense core: user, film, rating 0-10; MIT",
     "ruspini": "E. H. Ruspini, Numerical methods for fuzzy clustering, Information Sciences 2, 1970",
     "seeds": "UCI Seeds (M. Charytanowicz et al., 2012); CC BY 4.0",
@@ -41,8 +42,7 @@ def load_example(name: str) -> Example:
     Parameters
     ----------
     name : str
-        One of "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
-        One of "ecoli", "glass", "ionosphere", "iris", "movietweetings", "ruspini", "seeds", "taxi".
+        One of "ecoli", "glass", "ionosphere", "iris", "lambdarank", "movietweetings", "ruspini", "seeds", "taxi".
 
     Returns
     -------
