@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ranking._bilinear import bilinear_scores
 from ranking._metrics import group_mean, kendall_tau, mean_average_precision, mean_reciprocal_rank, ndcg
-from ranking._precedence import PrecedenceRanking, ScoreKind, rank_borda, rank_linear, score_kind
+from ranking._precedence import PrecedenceRanking, rank_borda, rank_linear
+from ranking._precedence_bounds import CycleCertificate
 from ranking._rank_tsp import rank_tsp
 from ranking._rank_tsp_batch import BatchCertificate, RankingBatch, rank_tsp_batch
 from ranking._result import ArborescenceCertificate, BranchCertificate, RankingResult, RecursionCertificate
+from ranking._score_kind import ScoreKind, score_kind
 from ranking._tsplib import read_tsplib
 from solvers._core.lazy import lazy_names
 
@@ -19,12 +22,14 @@ __all__ = [
     "ArborescenceCertificate",
     "BatchCertificate",
     "BranchCertificate",
+    "CycleCertificate",
     "PrecedenceRanking",
     "RankingBatch",
     "RankingResult",
     "RecursionCertificate",
     "ScoreKind",
     "TSPRanker",
+    "bilinear_scores",
     "group_mean",
     "kendall_tau",
     "mean_average_precision",

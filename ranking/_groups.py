@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,33 @@ import numpy as np
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
 
-__all__ = ["group_rows", "group_weights", "target_arcs"]
+__all__ = ["MARGINS", "TIES", "WEIGHTS", "Target", "group_rows", "group_shares", "target_arcs", "target_of"]
+
+WEIGHTS = ("uniform", "successor_rank", "top", "dcg")
+MARGINS = ("edge", "rank")
+TIES = ("average", "random", "base")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What training asks of a group of m nodes.
+
+    Attributes
+    ----------
+    arcs : (m, m) float64
+        Arcs of the true order, averaged over orders that the relevance does not tell apart.
+    row_weight : (m,) float64
+        Weight of the row of each node in the local loss, of mean 1.
+    charge : (m, m) float64
+        Charge of each arc in the global loss, 0 for target arcs.
+    depot : bool
+        Whether the last node is the depot and the path a cycle.
+    """
+
+    arcs: FloatArray
+    row_weight: FloatArray
+    charge: FloatArray
+    depot: bool
 
 
 def group_rows(n_rows: int, qid: Any, group: Any) -> list[IntArray]:
@@ -38,17 +65,52 @@ def group_rows(n_rows: int, qid: Any, group: Any) -> list[IntArray]:
     return np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1])
 
 
-def group_weights(rows: list[IntArray], sample_weight: Any) -> FloatArray:
-    """Weight of each group: the mean of its rows' weights."""
+def group_shares(rows: list[IntArray], sample_weight: Any) -> FloatArray:
+    """Share of each group in the mean loss: the mean of its rows' weights, scaled to sum 1 over the groups."""
     if sample_weight is None:
-        return np.ones(len(rows))
+        return np.full(len(rows), 1.0 / len(rows))
     weights = np.asarray(sample_weight, dtype=np.float64)
     n_rows = sum(map(len, rows))
+    if weights.ndim == 0:
+        weights = np.full(n_rows, float(weights))
     if weights.shape != (n_rows,) or not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
         raise InvalidProblemError(
             f"sample_weight must be {n_rows} non-negative numbers, not all zero; got shape {weights.shape}"
         )
-    return np.array([weights[r].mean() for r in rows])
+    means: FloatArray = np.array([weights[r].mean() for r in rows])
+    shares: FloatArray = means / np.sum(means)
+    return shares
+
+
+def target_of(
+    y: FloatArray,
+    *,
+    depot: bool,
+    weights: str = "uniform",
+    margin: str = "edge",
+    ties: FloatArray | None = None,
+) -> Target:
+    """Target of a group of relevance y; ``ties`` (n,), higher first, orders rows of equal relevance."""
+    if ties is not None:
+        places = np.unique(np.column_stack([y, ties]), axis=0, return_inverse=True)[1]
+        y = places.reshape(-1).astype(np.float64)
+    arcs, ranks = target_arcs(y, depot)
+    n = len(y)
+    if weights == "uniform":
+        importance = np.ones(len(ranks))
+    elif weights == "successor_rank":
+        importance = ranks + 1.0
+    elif weights == "top":
+        importance = n - ranks + 1.0
+    else:
+        importance = 1.0 / np.log2(ranks + 2.0)
+    charge = np.where(arcs > 0, 0.0, 1.0)
+    if margin == "rank":
+        # The depot precedes rank 1 and follows rank n.
+        heads = np.where(np.arange(len(ranks)) == n, n + 1.0, ranks)
+        charge = np.where(arcs > 0, 0.0, np.abs(heads[None, :] - ranks[:, None] - 1.0))
+    np.fill_diagonal(charge, 0.0)
+    return Target(arcs, importance / importance.mean(), charge, depot)
 
 
 def target_arcs(y: FloatArray, depot: bool) -> tuple[FloatArray, FloatArray]:

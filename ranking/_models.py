@@ -1,11 +1,13 @@
-"""The textbook relaxation, for any linear-programming solver."""
+"""The textbook relaxations, for any linear-programming solver."""
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranking._precedence import precedence_scores
 from ranking._problem import path_problem
 from ranking._verify import plain_costs
 from solvers._core.errors import InvalidProblemError
@@ -13,10 +15,11 @@ from solvers._core.errors import InvalidProblemError
 if TYPE_CHECKING:
     import cvxpy
 
-__all__ = ["rank_tsp_model"]
+__all__ = ["rank_linear_model", "rank_tsp_model"]
 
 # Subsets of nodes, one constraint each: beyond this many nodes the model is not worth writing down.
 MOST_NODES = 12
+MOST_ITEMS = 30
 
 
 def rank_tsp_model(
@@ -44,3 +47,22 @@ def rank_tsp_model(
     if len(members):
         constraints.append(inside @ cvxpy.vec(x, order="C") <= members.sum(axis=1) - 1)
     return cvxpy.Problem(cvxpy.Maximize(value) if problem.maximize else cvxpy.Minimize(value), constraints)
+
+
+def rank_linear_model(scores: Any) -> cvxpy.Problem:
+    """Reinelt: x_ij + x_ji = 1, and at most two arcs of each cycle of three; variables X (n, n), at most 30 items.
+
+    The value is the three-cycle bound; with ``boolean`` variables it would be the optimum.
+    """
+    import cvxpy
+
+    matrix, _ = precedence_scores(scores)
+    n = len(matrix)
+    if not 2 <= n <= MOST_ITEMS:
+        raise InvalidProblemError(f"the reference model is written out for 2 to {MOST_ITEMS} items; got {n}")
+    x = cvxpy.Variable((n, n), nonneg=True, name="X")
+    constraints = [x + x.T == 1 - np.eye(n)]
+    if n > 2:
+        i, j, k = np.array(list(itertools.permutations(range(n), 3))).T
+        constraints.append(x[i, j] + x[j, k] + x[k, i] <= 2)
+    return cvxpy.Problem(cvxpy.Maximize(cvxpy.sum(cvxpy.multiply(matrix, x))), constraints)

@@ -1,94 +1,84 @@
-r"""Scores that say "anywhere before": Borda counts, linear ordering, and a diagnostic that tells them from path scores.
+r"""Linear ordering: the best order for scores that say "i anywhere before j".
 
-A *precedence* score s_ij values i before j at any distance; the order should maximise
+    max over orders of  sum over i before j of s_ij
 
-    sum over i before j of s_ij  <=  sum over pairs of max(s_ij, s_ji)  -  any packing of preference cycles,       (1)
-
-since with w_ij = s_ij - s_ji > 0 on the preferred arcs, an order loses w on every arc it violates and violates one arc
-of each cycle: weights y_C >= 0 on three-cycles with sum over cycles through an arc <= w prove a loss of at least sum
-y_C. An *adjacency* score values i immediately before j; that is what :func:`ranking.rank_tsp` maximises.
+An *adjacency* score values i immediately before j instead; that is what :func:`ranking.rank_tsp` maximises.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ranking._precedence_numba import insertion_search, pack_cycles, profile_fits
+from ranking._bounds import LARGEST_SCORE
+from ranking._precedence_bounds import PUBLISH, CycleCertificate, linear_bound, precedence_value
+from ranking._precedence_cuts import cutting_planes
+from ranking._precedence_numba import insertion_search, pack_cycles
 from ranking._problem import read_scores
-from solvers._core.arrays import FloatArray, IntArray, freeze
-from solvers._core.errors import InvalidProblemError, SolverWarning
-from solvers._core.linalg import UNIT
-from solvers._core.options import check_integer
-from solvers._core.random import RNG, generator
-from solvers._core.result import relative_gap
+from solvers._catalogue import entry_named
+from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.backend import choose_backend
+from solvers._core.errors import InvalidProblemError
+from solvers._core.monitor import Monitor
+from solvers._core.options import Common, check_common, check_integer
+from solvers._core.random import RNG
+from solvers._core.result import Result, Status
 
-__all__ = ["PrecedenceRanking", "ScoreKind", "rank_borda", "rank_linear", "score_kind"]
+__all__ = ["PrecedenceRanking", "precedence_scores", "rank_borda", "rank_linear"]
 
-# Share of the variance that a profile must explain, and its lead over the other, for a verdict.
-EXPLAINED = 0.35
-LEAD = 0.1
+# Rounds (max_iter) by default.
+ROUNDS = 20
+# Items up to which linear programs are worth their time by default, and their seconds per fourth power of the items.
+LP_ITEMS = 40
+LP_SECONDS = 1e-7
 
 
 @dataclass(frozen=True)
-class PrecedenceRanking:
-    """An order for precedence scores with a bound on every order.
+class LinearSettings:
+    """Options: items up to which linear programs tighten the bound."""
+
+    lp_items: int = LP_ITEMS
+
+
+class PrecedenceRanking(Result):
+    """An order for precedence scores with a proved bound on every order.
+
+    Besides the fields of :class:`solvers.Result`:
 
     Attributes
     ----------
     order, rank : (n,) int64
-        Items, best first, and the inverse permutation.
-    fun : float
-        Sum of ``scores[i, j]`` over i before j.
-    bound : float
-        No order has a greater sum.
-    gap : float
-        Relative distance of the two.
+        Items, best first (the same array as ``x``), and the inverse permutation.
+    nodes : list or None
+        Nodes of the graph in the order of the item numbers, where a graph was given.
     """
 
     order: IntArray
     rank: IntArray
-    fun: float
-    bound: float
-    gap: float
+    nodes: list[Any] | None
 
 
-@dataclass(frozen=True)
-class ScoreKind:
-    """Which decoder scores are made for.
-
-    Attributes
-    ----------
-    kind : {"adjacency", "precedence", "unclear"}
-    adjacency, precedence : float
-        Shares of the variance of the scores explained by the rank distance: any profile along the best path (adjusted for
-        its freedom), and a slope or step along the Borda order. A random matrix has both near 0 (small n: up to 0.3).
-    """
-
-    kind: Literal["adjacency", "precedence", "unclear"]
-    adjacency: float
-    precedence: float
+PrecedenceRanking.__module__ = "ranking"
 
 
-PrecedenceRanking.__module__ = ScoreKind.__module__ = "ranking"
-
-
-def rank_borda(scores: Any) -> PrecedenceRanking:
-    """Order items by row sum less column sum, the decoder for precedence scores; with a bound on every order.
+def rank_borda(scores: Any, *, rng: RNG = None) -> PrecedenceRanking:
+    """Order items by row sum less column sum, the quick decoder for precedence scores; with a bound on every order.
 
     Parameters
     ----------
     scores : (n, n) array_like or networkx.DiGraph
         ``scores[i, j]``: how much i belongs before j, at any distance. Finite; the diagonal is ignored; absent edges
         are 0.
+    rng : int, Generator, SeedSequence or None
+        Decides between items of equal count.
 
     Returns
     -------
     PrecedenceRanking
-        ``order``, ``rank``, ``fun``, ``bound``, ``gap``; without a certificate, so :func:`solvers.verify` does not take it.
+        The result of ``rank_linear(scores, method="borda")``, which :func:`solvers.verify` takes.
 
     Notes
     -----
@@ -106,31 +96,77 @@ def rank_borda(scores: Any) -> PrecedenceRanking:
     >>> rank_borda(u[:, None] - u).order.tolist()
     [1, 2, 0]
     """
-    matrix = _precedence_scores(scores)
-    return _packaged(matrix, _borda_order(matrix))
+    return rank_linear(scores, method="borda", rng=rng)
 
 
-def rank_linear(scores: Any, *, n_starts: int = 10, rng: RNG = None) -> PrecedenceRanking:
-    """Linear ordering: the order of greatest total precedence score found by insertion moves, with a bound.
+def rank_linear(
+    scores: Any,
+    *,
+    method: str = "auto",
+    x0: Any = None,
+    tol: float = 1e-6,
+    max_iter: int | None = None,
+    time_limit: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    rng: RNG = None,
+    history: bool = False,
+    verbose: int = 0,
+    backend: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> PrecedenceRanking:
+    r"""Linear ordering: the order of greatest total precedence score, with a proved bound on every order.
+
+    .. math:: \max_{\pi} \; \sum_{k < l} s_{\pi_k \pi_l}
+
+    over all permutations of the items; ``scores[i, j]`` says how much i belongs before j, *at any distance*. For scores
+    of immediate succession see :func:`solvers.rank_tsp`; ``solvers.ranking.score_kind`` tells them apart.
 
     Parameters
     ----------
     scores : (n, n) array_like or networkx.DiGraph
-        As for :func:`rank_borda`.
-    n_starts : int
-        The Borda order and ``n_starts - 1`` random ones are improved by moving single items until no move helps.
+        Any unit, finite. The diagonal is ignored; absent edges of a graph are 0. NumPy, lists, pandas; not modified.
+    method : {"auto", "insertion", "borda"}
+        ``"auto"``: insertion search from the Borda order and from random ones, and linear programs for the bound.
+        ``"insertion"``: without linear programs. ``"borda"``: the Borda order as it is.
+    x0 : PrecedenceRanking or (n,) permutation, optional
+        An order to start from.
+    tol : float
+        The run ends as OPTIMAL once ``gap <= tol``, and as CONVERGED when its rounds are done.
+    max_iter : int, optional
+        Rounds: a start with its insertion search, and where it pays a linear program. 20 by default.
+    time_limit : float, optional
+        Seconds.
+    callback : callable, optional
+        Called as ``callback(intermediate_result)`` after each round; a true answer or StopIteration ends the run.
     rng : int, Generator, SeedSequence or None
-        Seed of the random starts.
+        Seed of the random starts, and of the choice between equal items; the order of the input never decides.
+    history : bool
+        Keep a :class:`solvers.History` of the rounds.
+    verbose : {0, 1, 2}
+        Silent; a summary line; a table row per round (standard error).
+    backend : {"auto", "numba"}
+        The search is sequential and runs on the host.
+    options : mapping, optional
+        ``lp_items`` (40): greatest number of items for which linear programs are solved.
 
     Returns
     -------
     PrecedenceRanking
-        ``order``, ``rank``, ``fun``, ``bound``, ``gap``; without a certificate, so :func:`solvers.verify` does not take it.
+        ``order`` (n,) best first, ``rank`` its inverse, ``fun`` the sum of ``scores[i, j]`` over i before j, ``bound``,
+        ``gap``.
+
+    Raises
+    ------
+    InvalidProblemError
+        NaN or infinite scores, wrong shapes.
 
     Notes
     -----
-    *Guarantee.* ``bound`` holds for every order, rounding included; ``fun`` is never below that of :func:`rank_borda`.
-    *Complexity.* O(n^2) a sweep of insertion moves, O(n^3) for the bound.
+    *Guarantee.* No order scores above ``bound``, rounding included; ``fun`` is never below that of the Borda order. The
+    bound comes from weights on cycles of three items, each of which every order breaks: packed greedily, and for few
+    items optimal, as multipliers of a linear relaxation that often is tight.
+
+    *Complexity.* O(n^2) a sweep of insertion moves, O(n^3) for the packing. Finding the best order is NP-hard.
 
     References
     ----------
@@ -139,68 +175,104 @@ def rank_linear(scores: Any, *, n_starts: int = 10, rng: RNG = None) -> Preceden
     Examples
     --------
     >>> import numpy as np
-    >>> from solvers.ranking import rank_linear
-    >>> rank_linear(np.triu(np.ones((5, 5)), 1), rng=0).order.tolist()
-    [0, 1, 2, 3, 4]
+    >>> import solvers
+    >>> result = solvers.rank_linear(np.triu(np.ones((5, 5)), 1), rng=0)
+    >>> result.order.tolist(), result.fun, result.status.name
+    ([0, 1, 2, 3, 4], 10.0, 'OPTIMAL')
     """
-    matrix = _precedence_scores(scores)
-    check_integer("n_starts", n_starts, low=1)
-    draws = generator(rng)
-    best = _borda_order(matrix)
-    best_value = insertion_search(matrix, best)
-    for _ in range(n_starts - 1):
-        order = draws.permutation(len(matrix))
-        value = insertion_search(matrix, order)
-        if value > best_value:
-            best, best_value = order, value
-    return _packaged(matrix, best)
+    entry = entry_named("rank_linear")
+    common = check_common(
+        entry.name,
+        method=method,
+        methods=entry.methods,
+        tol=tol,
+        max_iter=max_iter,
+        time_limit=time_limit,
+        callback=callback,
+        rng=rng,
+        history=history,
+        verbose=verbose,
+        options=options,
+    )
+    settings = common.settings(LinearSettings)
+    check_integer("options['lp_items']", settings.lp_items, low=0)
+    choose_backend("ranking", backend, entry.backends, scores=None if hasattr(scores, "adjacency") else scores)
+    matrix, nodes = precedence_scores(scores)
+    run = _Run(matrix, nodes, common)
+    if x0 is not None:
+        run.offer(_start(x0, len(matrix)))
+    _solve(run, settings)
+    result = run.monitor.result()
+    assert isinstance(result, PrecedenceRanking)
+    return result
 
 
-def score_kind(scores: Any) -> ScoreKind:
-    """Tell adjacency scores, made for :func:`rank_tsp`, from precedence scores, made for :func:`rank_borda`.
+class _Run:
+    """One run, in the numbering of a random order of the items, which is what decides between equal ones."""
 
-    Parameters
-    ----------
-    scores : (n, n) array_like or networkx.DiGraph
-        Finite; the diagonal is ignored.
+    def __init__(self, scores: FloatArray, nodes: list[Any] | None, common: Common) -> None:
+        self.scores, self.nodes = scores, nodes
+        self.perm = common.rng.permutation(len(scores))
+        self.mixed = np.ascontiguousarray(scores[np.ix_(self.perm, self.perm)])
+        size = float(np.sum(np.abs(scores)))
+        self.monitor = Monitor(
+            common, sense="max", scale=size, max_iter=ROUNDS, package=self._package, method=common.method,
+            backend="numba",
+        )  # fmt: skip
+        self.prove(CycleCertificate(np.empty((0, 3), np.int64), np.empty(0)))
 
-    Returns
-    -------
-    ScoreKind
+    def offer(self, order: IntArray) -> None:
+        """Offer an order in the caller's numbering."""
+        value, error = precedence_value(self.scores, order)
+        if self.monitor.x is None or value > self.monitor.fun:
+            self.monitor.fun_slack = error
+            self.monitor.incumbent(order, value)
 
-    Notes
-    -----
-    Scores of either kind are roughly a function of the rank distance j - i in the order that they were made for: a peak at
-    distance 1 for adjacency, a step or slope for precedence. The function compares the variance that each explains. Fewer
-    than 8 items are always "unclear".
+    def search(self, start: IntArray) -> None:
+        """Offer the local optimum that insertion reaches from an order in this run's numbering."""
+        order = start.copy()
+        insertion_search(self.mixed, order)
+        self.offer(self.perm[order])
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from solvers.ranking import score_kind
-    >>> u = np.linspace(0, 3, 20)
-    >>> score_kind(1 / (1 + np.exp(u[:, None] - u))).kind
-    'precedence'
-    """
-    from ranking._rank_tsp import rank_tsp
+    def prove(self, certificate: CycleCertificate) -> None:
+        """Publish what a certificate in the caller's numbering proves."""
+        self.monitor.prove(linear_bound(self.scores, certificate, PUBLISH), certificate)
 
-    matrix = _precedence_scores(scores)
-    if len(matrix) < 8:
-        return ScoreKind("unclear", 0.0, 0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SolverWarning)
-        path = rank_tsp(matrix, rng=0).order
-    assert path is not None
-    adjacency, precedence = profile_fits(freeze(matrix), path)
-    kind: Literal["adjacency", "precedence", "unclear"] = "unclear"
-    if max(adjacency, precedence) >= EXPLAINED and abs(adjacency - precedence) >= LEAD:
-        kind = "adjacency" if adjacency > precedence else "precedence"
-    return ScoreKind(kind, float(adjacency), float(precedence))
+    def _package(self, monitor: Monitor) -> PrecedenceRanking:
+        rank = np.empty(len(self.scores), dtype=np.int64)
+        rank[monitor.x] = np.arange(len(rank))
+        return PrecedenceRanking(**monitor.fields(), order=monitor.x, rank=rank, nodes=self.nodes)
 
 
-def _precedence_scores(scores: Any) -> FloatArray:
-    matrix, nodes = read_scores(scores, True)
-    matrix = np.array(matrix, order="C")
+def _solve(run: _Run, settings: LinearSettings) -> None:
+    """Borda; then rounds of insertion search from new starts, and of the linear relaxation."""
+    monitor, n = run.monitor, len(run.scores)
+    method = monitor.common.method
+    borda = _borda_order(run.mixed)
+    run.offer(run.perm[borda])
+    programs = cutting_planes(run.mixed) if method == "auto" and 3 <= n <= settings.lp_items else iter(())
+    start = borda
+    while monitor.running():
+        if method != "borda":
+            run.search(start)
+        if monitor.nit == 1:
+            cycles, weights = pack_cycles(run.mixed)
+            run.prove(CycleCertificate(run.perm[cycles], weights))
+        if monitor.status is None and monitor.affords(LP_SECONDS * n**4):
+            for certificate, places in programs:
+                run.prove(CycleCertificate(run.perm[certificate.cycles], certificate.weights))
+                run.search(np.argsort(places, kind="stable"))
+                break
+        monitor.checkpoint()
+        start = monitor.common.rng.permutation(n)
+        if method == "borda" or (monitor.nit >= monitor.max_iter and monitor.common.max_iter is None):
+            monitor.finish(Status.CONVERGED)
+
+
+def precedence_scores(scores: Any) -> tuple[FloatArray, list[Any] | None]:
+    """A square matrix of finite scores with zero diagonal and, for a graph, its nodes; absent edges are 0."""
+    given, nodes = read_scores(scores, True)
+    matrix = np.array(given, order="C")
     if nodes is not None:
         matrix[np.isneginf(matrix)] = 0.0
     np.fill_diagonal(matrix, 0.0)
@@ -209,7 +281,9 @@ def _precedence_scores(scores: Any) -> FloatArray:
             "scores must be finite off the diagonal for a precedence ranking; "
             f"got {int(np.sum(~np.isfinite(matrix)))} NaN or infinite entries"
         )
-    return matrix
+    if np.max(np.abs(matrix)) > LARGEST_SCORE:
+        raise InvalidProblemError(f"scores must be of modulus below 2**1000; got {float(np.max(np.abs(matrix)))!r}")
+    return matrix, nodes
 
 
 def _borda_order(matrix: FloatArray) -> IntArray:
@@ -218,13 +292,8 @@ def _borda_order(matrix: FloatArray) -> IntArray:
     return np.argsort(-(scaled.sum(axis=1) - scaled.sum(axis=0)), kind="stable")
 
 
-def _packaged(matrix: FloatArray, order: IntArray) -> PrecedenceRanking:
-    n = len(matrix)
-    upper = np.triu(matrix[np.ix_(order, order)], 1)
-    fun = float(np.sum(upper))
-    size = float(np.sum(np.abs(matrix)))
-    best_pairs = float(np.sum(np.triu(np.maximum(matrix, matrix.T), 1)))
-    bound = best_pairs - float(pack_cycles(matrix)) + 4 * UNIT * (n * n + 8) * size
-    rank = np.empty(n, dtype=np.int64)
-    rank[order] = np.arange(n)
-    return PrecedenceRanking(order, rank, fun, bound, max(0.0, relative_gap(fun, bound, "max", size)))
+def _start(x0: Any, n: int) -> IntArray:
+    order = np.asarray(x0.order if isinstance(x0, PrecedenceRanking) else x0)
+    if order.shape != (n,) or not np.array_equal(np.sort(order), np.arange(n)):
+        raise InvalidProblemError(f"x0 must be a PrecedenceRanking or a permutation of 0..{n - 1}; got {x0!r}")
+    return order.astype(np.int64)

@@ -52,13 +52,18 @@ def insertion_search(s, order):
 
 @njit()
 def pack_cycles(s):
-    """Greedy packing of three-cycles of preferred arcs: the sum of their weights."""
+    """Greedy packing of three-cycles of preferred arcs: cycles (K, 3) and their weights.
+
+    Each cycle uses up an arc, so there are no more of them than pairs.
+    """
     n = s.shape[0]
     w = np.empty((n, n))
     for i in range(n):
         for j in range(n):
             w[i, j] = max(0.0, s[i, j] - s[j, i]) if i != j else 0.0
-    total = 0.0
+    cycles = np.empty((n * (n - 1) // 2, 3), np.int64)
+    weights = np.empty(len(cycles))
+    count = 0
     for i in range(n):
         for j in range(n):
             for k in range(n):
@@ -69,8 +74,10 @@ def pack_cycles(s):
                     w[i, j] -= weight
                     w[j, k] -= weight
                     w[k, i] -= weight
-                    total += weight
-    return total
+                    cycles[count] = i, j, k
+                    weights[count] = weight
+                    count += 1
+    return cycles[:count].copy(), weights[:count].copy()
 
 
 @njit()

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ranking._batch_array import solve_on_arrays
 from ranking._problem import EXPECTED
 from ranking._rank_tsp import PathSettings, rank_tsp
 from ranking._result import BranchCertificate, Certificate, RankingResult, RecursionCertificate
 from solvers._catalogue import entry_named
-from solvers._core.arrays import FloatArray, IntArray, as_float_array
+from solvers._core.arrays import FloatArray, IntArray, as_float_array, to_host
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError, SolverWarning
 from solvers._core.linalg import UNIT
@@ -80,7 +81,7 @@ class RankingBatch(Result):
     Attributes
     ----------
     order, rank : (B, n) int64
-        Padded with -1; ``x`` is ``order``.
+        Padded with -1; ``x`` is ``order``, in the kind of array that the scores came in.
     lengths : (B,) int64
         Group sizes.
     fun, bound, gap, scale : (B,) float64
@@ -164,8 +165,9 @@ def rank_tsp_batch(
         Decides between equally good orders.
     verbose : {0, 1, 2}
         Above 0, a summary line (standard error).
-    backend : {"auto", "numba"}
-        Compiled kernels on the host.
+    backend : {"auto", "numba", "array", "cupy"}
+        Compiled kernels on the host; or, where the scores are CuPy or other array-API arrays, the subset recursion for
+        all groups at once on their device, for groups of up to 12 items.
     options : mapping, optional
         ``certificate_bytes``, for the groups that are solved one by one.
 
@@ -209,8 +211,8 @@ def rank_tsp_batch(
     for name, flag in (("closed", closed), ("maximize", maximize)):
         if not isinstance(flag, (bool, np.bool_)):
             raise TypeError(f"{name} must be True or False; got {flag!r}")
-    if not isinstance(scores, (list, tuple)):
-        choose_backend("ranking", backend, entry.backends, scores=scores)
+    given = None if isinstance(scores, (list, tuple)) else scores
+    chosen = choose_backend("ranking", backend, entry.backends, scores=given)
     table, sizes = padded(scores, lengths)
     smallest = int(sizes.min())
     ends = [-1 if node is None else check_integer(name, node, low=0, high=smallest - 1)
@@ -221,10 +223,15 @@ def rank_tsp_batch(
         raise InvalidProblemError(f"start and end must differ; got {start!r} for both")
     monitor = Monitor(
         common, sense="max" if maximize else "min", scale=0.0, max_iter=1, package=_no_package, method=method,
-        backend="numba",
+        backend=chosen.name,
     )  # fmt: skip
     problem = {"start": start, "end": end, "closed": bool(closed), "maximize": bool(maximize)}
-    result = _solve(table, sizes, ends, problem, monitor, options)
+    if chosen.name == "numba":
+        result = _solve(table, sizes, ends, problem, monitor, options)
+    else:
+        x, fields = solve_on_arrays(chosen.take(table), sizes, ends, problem, monitor, chosen)
+        monitor.method = "dynamic-programming"
+        result = _packaged(x, fields, sizes, monitor, problem, _Packed(len(sizes), 1).certificate({}))
     if verbose:
         import sys
 
@@ -257,10 +264,12 @@ def padded(scores: Any, lengths: Any) -> tuple[FloatArray, IntArray]:
     if table.shape[1] != table.shape[2]:
         raise InvalidProblemError(f"scores must be {expected} of square matrices; got shape {table.shape}")
     if lengths is None:
-        return table, np.full(len(table), table.shape[1])
-    given = np.asarray(lengths)
-    if given.shape != (len(table),) or given.dtype.kind not in "iu":
-        raise InvalidProblemError(f"lengths must be {len(table)} integers; got {given.dtype} of shape {given.shape}")
+        return table, np.full(table.shape[0], table.shape[1])
+    given = to_host(lengths)
+    if given.shape != (table.shape[0],) or given.dtype.kind not in "iu":
+        raise InvalidProblemError(
+            f"lengths must be {table.shape[0]} integers; got {given.dtype} of shape {given.shape}"
+        )
     if given.min() < 1 or given.max() > table.shape[1]:
         raise InvalidProblemError(
             f"lengths must be from 1 to {table.shape[1]}; got values from {given.min()} to {given.max()}"
@@ -327,18 +336,26 @@ def _solve(
         order[g] = -1
         if one.order is not None:
             order[g, : sizes[g]] = one.order
-    gap = _gaps(fun, bound, size, sign)
+    fields = {"order": order, "fun": fun, "bound": bound, "scale": size, "status": status}
+    return _packaged(order, fields, sizes, monitor, problem, packed.certificate(hard))
+
+
+def _packaged(
+    x: Any, fields: dict[str, Any], sizes: IntArray, monitor: Monitor, problem: Mapping[str, Any], certificate: Any
+) -> RankingBatch:
+    """The result; groups whose gap is at most tol are OPTIMAL."""
+    order, status = fields["order"], fields["status"]
+    gap = _gaps(fields["fun"], fields["bound"], fields["scale"], -1.0 if problem["maximize"] else 1.0)
     status[(gap <= monitor.common.tol) & (order[:, 0] >= 0)] = int(Status.OPTIMAL)
     rank = np.full_like(order, -1)
     rows, columns = np.nonzero(order >= 0)
     rank[rows, order[rows, columns]] = columns
-    certificate = packed.certificate(hard)
     good = bool(np.isin(status, (int(Status.OPTIMAL), int(Status.CONVERGED))).all())
     return RankingBatch(
-        entry="rank_tsp_batch", x=order, order=order, rank=rank, lengths=sizes, fun=fun, bound=bound, gap=gap,
-        scale=size, sense=monitor.sense, status=status, success=good, nit=total, time=monitor.time, backend="numba",
-        message=f"{int(np.sum(status == int(Status.OPTIMAL)))} of {total} groups proved optimal.",
-        method=monitor.common.method, certificate=certificate, history=None, closed=problem["closed"], tol=monitor.common.tol,
+        **fields, entry="rank_tsp_batch", x=x, rank=rank, lengths=sizes, gap=gap, sense=monitor.sense, success=good,
+        nit=len(sizes), time=monitor.time, backend=monitor.backend, method=monitor.method, certificate=certificate,
+        message=f"{int(np.sum(status == int(Status.OPTIMAL)))} of {len(sizes)} groups proved optimal.", history=None,
+        closed=problem["closed"], tol=monitor.common.tol,
     )  # fmt: skip
 
 

@@ -9,12 +9,14 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ranking._groups import group_rows, group_weights, target_arcs
-from ranking._learning import Group, fit_global, fit_local
+from ranking._bilinear import score_matrices
+from ranking._frank_wolfe import fit_global
+from ranking._groups import MARGINS, TIES, WEIGHTS, Target, group_rows, group_shares, target_of
+from ranking._learning import Group, fit_local
 from ranking._metrics import kendall_tau
 from ranking._rank_tsp_batch import RankingBatch, rank_tsp_batch
 from solvers._core.arrays import FloatArray, IntArray
-from solvers._core.errors import ConvergenceWarning
+from solvers._core.errors import ConvergenceWarning, InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
 
 __all__ = ["TSPRanker"]
@@ -38,8 +40,8 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
     ----------
     loss : {"local", "global", "hybrid"}
         ``"local"``: cross-entropy of successors and predecessors, by L-BFGS. ``"global"``: structured hinge on whole
-        paths, by block-coordinate Frank-Wolfe with a certified duality gap. ``"hybrid"``: global around the local
-        solution.
+        paths, by block-coordinate Frank-Wolfe with a certified duality gap. ``"hybrid"``: the mean of the two, from the
+        local solution on by local and global steps in turn, with the same certificate.
     embedding : {"linear", "quadratic", "spline", "none"}
         phi: ``(1, x)`` with columns standardised on the training rows; or ``(1, z, z^2)`` or hinges of degree 3 of z,
         the columns standardised *within each group*, made for one column with the score of a base ranker (out-of-fold);
@@ -51,31 +53,42 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
         1.
     margin : {"edge", "rank"}
         Charge of a wrong arc (global loss): 1, or the distance of its ends from being neighbours in true rank.
+    ties : {"average", "random", "base"}
+        Rows of equal relevance: targets averaged over all their orders, which teaches none; one order drawn by
+        ``random_state``; or the order of the first column of X, greater first, meant for the score of a base ranker.
     depot, both_directions : bool
         Whether to learn ends by a depot, and predecessors beside successors.
+    two_matrices : bool
+        The form of the original model: one matrix for pairs in the order in which rows are presented and one for the
+        others. Scores then change with that order, and a model may learn places instead of features; off by default.
     max_iter : int, optional
         L-BFGS iterations (1000 by default), or epochs of Frank-Wolfe (50 by default).
     tol : float
-        Gradient (local) or certified duality gap (global) at which training ends.
+        Gradient (local) or certified duality gap (global, hybrid) at which training ends.
     random_state : int, Generator or None
         Order of the groups in training; choice between equally good paths.
 
     Attributes
     ----------
     matrix_ : (d, d) float64
-        W, the depot's coordinate last.
+        W, the depot's coordinate last; (2, d, d) with ``two_matrices``.
     gap_ : float
-        Certified duality gap of the global loss at ``matrix_``; nan for the local loss.
+        Certified duality gap of the training objective at ``matrix_``; nan for the local loss.
     dual_ : float64 array
         Dual value after each epoch.
     converged_ : bool
     n_features_in_ : int
+    feature_names_in_ : (p,) array of str
+        Where X was a table with named columns.
 
     Notes
     -----
-    Relevance is higher for better rows; rows of equal relevance share their arcs, so that no order among them is
-    taught. A model of one score per item can at best reproduce sorting by that score: with a lifted base score this
-    estimator does no harm, and gains need features that say something about *neighbours*.
+    Relevance is higher for better rows. Groups are given as ``qid`` per row, in any order, or as consecutive sizes
+    ``group``, or as a column ``qid`` of a table X, which cross-validation then carries along; to route ``qid`` itself,
+    use ``set_fit_request(qid=True)``. Groups at prediction need not have been seen in training.
+
+    A model of one score per item can at best reproduce sorting by that score: with a lifted base score this estimator
+    does no harm, and gains need features that say something about *neighbours*.
 
     References
     ----------
@@ -101,8 +114,10 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
         alpha: float = 1e-2,
         weights: str = "uniform",
         margin: str = "edge",
+        ties: str = "average",
         depot: bool = True,
         both_directions: bool = True,
+        two_matrices: bool = False,
         max_iter: int | None = None,
         tol: float = 1e-4,
         random_state: Any = None,
@@ -112,8 +127,10 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
         self.alpha = alpha
         self.weights = weights
         self.margin = margin
+        self.ties = ties
         self.depot = depot
         self.both_directions = both_directions
+        self.two_matrices = two_matrices
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
@@ -124,31 +141,30 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
         ``sample_weight`` (n,): a group counts by the mean of its rows' weights.
         """
         self._check()
+        X, qid, group = _grouping(X, qid, group)
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        y = np.asarray(y, dtype=np.float64)
         rows = group_rows(len(X), qid, group)
-        weights = group_weights(rows, sample_weight)
+        rng = self._generator()
         scale = X.std(axis=0)
         self._mean, self._scale = X.mean(axis=0), np.where(scale > 0, scale, 1.0)
         groups = [
-            self._group(X[r], np.asarray(y[r], dtype=np.float64), float(w)) for r, w in zip(rows, weights, strict=True)
+            Group(self._embed(X[r]), self._target(X[r], y[r], rng), float(share))
+            for r, share in zip(rows, group_shares(rows, sample_weight), strict=True)
         ]
         size = groups[0].embedding.shape[1]
-        rng = self._generator()
+        shape = (2, size, size) if self.two_matrices else (size, size)
+        both = self.both_directions
         self.gap_, self.dual_ = float("nan"), np.empty(0)
-        self.matrix_, self.converged_ = np.zeros((size, size)), True
-        if self.loss in ("local", "hybrid"):
-            self.matrix_, self.converged_ = fit_local(
-                groups,
-                size,
-                self.alpha,
-                both=self.both_directions,
-                max_iter=self.max_iter or LOCAL_ITERATIONS,
-                tol=self.tol,
-            )
-        if self.loss in ("global", "hybrid"):
-            found = fit_global(
-                groups, self.matrix_, self.alpha, epochs=self.max_iter or GLOBAL_EPOCHS, tol=self.tol, rng=rng
-            )
+        if self.loss != "global":
+            # Half the local loss and alpha have the minimiser of the whole one and twice alpha.
+            alpha = self.alpha if self.loss == "local" else 2.0 * self.alpha
+            limit = self.max_iter if self.loss == "local" and self.max_iter is not None else LOCAL_ITERATIONS
+            self.matrix_, self.converged_ = fit_local(groups, shape, alpha, both=both, max_iter=limit, tol=self.tol)
+        if self.loss != "local":
+            start = self.matrix_ if self.loss == "hybrid" else None
+            epochs = GLOBAL_EPOCHS if self.max_iter is None else self.max_iter
+            found = fit_global(groups, shape, self.alpha, epochs=epochs, tol=self.tol, rng=rng, both=both, start=start)
             self.matrix_, self.gap_, self.dual_ = found.matrix, found.gap, found.dual
             self.converged_ = found.gap <= self.tol
         if not self.converged_:
@@ -183,6 +199,7 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any, *, qid: Any = None, group: Any = None) -> float:
         """Mean Kendall tau-b over the groups in which it is defined."""
+        X, qid, group = _grouping(X, qid, group)
         y = np.asarray(y, dtype=np.float64)
         scores = self.predict(X, qid=qid, group=group)
         taus = np.array([kendall_tau(y[r], scores[r]) for r in group_rows(len(y), qid, group)])
@@ -191,8 +208,9 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
     def _check(self) -> None:
         check_choice("loss", self.loss, ("local", "global", "hybrid"))
         check_choice("embedding", self.embedding, EMBEDDINGS)
-        check_choice("weights", self.weights, ("uniform", "successor_rank", "top", "dcg"))
-        check_choice("margin", self.margin, ("edge", "rank"))
+        check_choice("weights", self.weights, WEIGHTS)
+        check_choice("margin", self.margin, MARGINS)
+        check_choice("ties", self.ties, TIES)
         check_number("alpha", self.alpha, low=0.0, strict=True)
         check_number("tol", self.tol, low=0.0)
         if self.max_iter is not None:
@@ -203,10 +221,10 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
 
     def _scores(self, X: Any, qid: Any, group: Any) -> tuple[list[FloatArray], list[IntArray]]:
         check_is_fitted(self)
+        X, qid, group = _grouping(X, qid, group)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         rows = group_rows(len(X), qid, group)
-        embedded = [self._embed(X[r]) for r in rows]
-        return [e @ self.matrix_ @ e.T for e in embedded], rows
+        return [score_matrices(self._embed(X[r]), self.matrix_) for r in rows], rows
 
     def _item_orders(self, batch: RankingBatch) -> list[IntArray]:
         """Orders of the items; a cycle is read from behind the depot."""
@@ -241,24 +259,18 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
         out[n, -1] = 1.0
         return out
 
-    def _group(self, X: FloatArray, y: FloatArray, weight: float) -> Group:
-        arcs, ranks = target_arcs(y, self.depot)
-        n = len(y)
-        if self.weights == "uniform":
-            importance = np.ones(len(ranks))
-        elif self.weights == "successor_rank":
-            importance = ranks + 1.0
-        elif self.weights == "top":
-            importance = n - ranks + 1.0
-        else:
-            importance = 1.0 / np.log2(ranks + 2.0)
-        charge = np.where(arcs > 0, 0.0, 1.0)
-        if self.margin == "rank":
-            # The depot precedes rank 1 and follows rank n.
-            heads = np.where(np.arange(len(ranks)) == n, n + 1.0, ranks)
-            charge = np.where(arcs > 0, 0.0, np.abs(heads[None, :] - ranks[:, None] - 1.0))
-        np.fill_diagonal(charge, 0.0)
-        return Group(self._embed(X), arcs, importance / importance.mean(), charge, weight, self.depot)
+    def _target(self, X: FloatArray, y: FloatArray, rng: np.random.Generator) -> Target:
+        breaker = {"average": None, "random": rng.random(len(y)), "base": X[:, 0]}[self.ties]
+        return target_of(y, depot=self.depot, weights=self.weights, margin=self.margin, ties=breaker)
+
+
+def _grouping(X: Any, qid: Any, group: Any) -> tuple[Any, Any, Any]:
+    """A column ``qid`` of a table X serves as qid, and is no feature."""
+    if "qid" not in getattr(X, "columns", ()):
+        return X, qid, group
+    if qid is not None or group is not None:
+        raise InvalidProblemError("qid and group must be None where X has a column 'qid'; got both")
+    return X.drop(columns="qid"), np.asarray(X["qid"]), None
 
 
 TSPRanker.__module__ = "ranking"

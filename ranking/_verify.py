@@ -11,7 +11,7 @@ from ranking._bounds import LARGEST_SCORE, VERIFY, cycle_bound, sound
 from ranking._problem import PathProblem, path_problem
 from ranking._rank_tsp_batch import RankingBatch, padded
 from ranking._result import RankingResult
-from solvers._core.arrays import FloatArray
+from solvers._core.arrays import FloatArray, to_host
 from solvers._core.linalg import UNIT
 from solvers._core.proofs import damage, judge
 from solvers._core.result import Status, Verification
@@ -62,8 +62,8 @@ def verify_rank_tsp_batch(
     maximize: bool = True,
 ) -> Verification:
     """Check every group of a result of ``rank_tsp_batch``; ``fun`` and ``bound`` are sums over the groups."""
-    table, sizes = padded(scores, lengths)
-    if not (np.array_equal(sizes, result.lengths) and np.array_equal(result.x, result.order)):
+    table, sizes = padded(scores if isinstance(scores, (list, tuple)) else to_host(scores), lengths)
+    if not (np.array_equal(sizes, result.lengths) and np.array_equal(to_host(result.x), result.order)):
         return Verification(False, math.nan, math.nan, math.inf, "the group sizes differ, or x and order")
     fun = bound = gap = 0.0
     for g, n in enumerate(sizes):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ranking._precedence import rank_linear as run_rank_linear
 from ranking._rank_tsp import rank_tsp as run_rank_tsp
 from ranking._rank_tsp_batch import rank_tsp_batch as run_rank_tsp_batch
 
-__all__ = ["rank_tsp", "rank_tsp_batch"]
+__all__ = ["rank_linear", "rank_tsp", "rank_tsp_batch"]
 
 
 def rank_tsp() -> None:
@@ -23,3 +24,8 @@ def rank_tsp() -> None:
 def rank_tsp_batch() -> None:
     """The loop over groups."""
     run_rank_tsp_batch(np.random.default_rng(0).random((3, 4, 4)), rng=0)
+
+
+def rank_linear() -> None:
+    """Insertion search and the packing of cycles."""
+    run_rank_linear(np.random.default_rng(0).random((4, 4)), rng=0)

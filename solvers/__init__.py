@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from matching import MatchingResult as MatchingResult
     from matching import match_online as match_online
     from matching import pivotal_sample as pivotal_sample
+    from ranking import PrecedenceRanking as PrecedenceRanking
     from ranking import RankingBatch as RankingBatch
     from ranking import RankingResult as RankingResult
     from ranking import rank_borda as rank_borda
+    from ranking import rank_linear as rank_linear
     from ranking import rank_tsp as rank_tsp
     from ranking import rank_tsp_batch as rank_tsp_batch
     from solvers._catalogue import catalogue as catalogue

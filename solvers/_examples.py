@@ -26,6 +26,7 @@ _SOURCES = {
     "glass": "UCI Glass Identification (B. German, 1987), scaled to [-1, 1] per column; CC BY 4.0",
     "ionosphere": "UCI Ionosphere (V. Sigillito et al., 1989), constant column removed; CC BY 4.0",
     "iris": "Iris (R. A. Fisher, 1936), scikit-learn's copy; CC BY 4.0 / BSD-3-Clause",
+    "lambdarank": "LightGBM's lambdarank example, 50 queries, 40 features; the query number is the first column; MIT",
     "movietweetings": "MovieTweetings 100K (S. Dooms et al., 2013), dense core: user, film, rating 0-10; MIT",
     "nci60": "NCI60 gene expression (D. Ross et al., 2000), 64 cell lines, principal coordinates of 6830 genes; BSD (ISLP)",
     "pbmc": "PBMC 68k, 700 cells (G. Zheng et al., 2017; scanpy), 20 principal components; BSD-3-Clause / CC BY 4.0",
@@ -43,7 +44,8 @@ def load_example(name: str) -> Example:
     Parameters
     ----------
     name : str
-        One of "ecoli", "glass", "ionosphere", "iris", "movietweetings", "nci60", "pbmc", "ruspini", "seeds", "taxi".
+        One of "ecoli", "glass", "ionosphere", "iris", "lambdarank", "movietweetings", "nci60", "pbmc", "ruspini", "seeds",
+        "taxi".
 
     Returns
     -------

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import networkx
 import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score
 
 import solvers
 from ranking import (
+    CycleCertificate,
     group_mean,
     kendall_tau,
     mean_average_precision,
@@ -20,6 +22,7 @@ from ranking import (
     read_tsplib,
     score_kind,
 )
+from ranking._precedence_bounds import linear_bound
 
 
 def test_linear_ordering_bounds_exceed_brute_force():
@@ -43,6 +46,49 @@ def test_cycles_tighten_the_bound_to_the_optimum():
     cycle = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     assert rank_linear(cycle).gap < 1e-12
     assert rank_linear(cycle).fun == 2.0
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_linear_programs_prove_the_value_of_the_three_cycle_relaxation(scale):
+    scores = scale * np.random.default_rng(4).standard_normal((12, 12))
+    model = solvers.reference_model("rank_linear", scores / scale)
+    relaxed = scale * model.solve(solver="CLARABEL")
+    result = rank_linear(scores, rng=0)
+    assert result.bound == pytest.approx(relaxed, rel=1e-6)
+    packed = rank_linear(scores, method="insertion", rng=0)
+    assert packed.bound >= result.bound * (1 - 1e-9)
+    assert solvers.verify(result, scores)
+    assert result.fun <= result.bound
+
+
+def test_any_weights_on_cycles_prove_a_bound():
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        n = int(rng.integers(3, 6))
+        scores = rng.standard_normal((n, n)) * 10.0 ** rng.integers(-3, 4, (n, n))
+        np.fill_diagonal(scores, 0.0)
+        cycles = np.array([rng.permutation(n)[:3] for _ in range(rng.integers(0, 9))], dtype=np.int64).reshape(-1, 3)
+        weights = rng.random(len(cycles)) * 10.0 ** rng.integers(-3, 4)
+        best = max(
+            sum(scores[a, b] for a, b in itertools.combinations(order, 2)) for order in itertools.permutations(range(n))
+        )
+        assert linear_bound(scores, CycleCertificate(cycles, weights), 1.0) >= best - 1e-15 * np.abs(scores).sum()
+
+
+def test_borda_results_verify_and_ties_do_not_follow_the_input():
+    scores = np.random.default_rng(5).standard_normal((9, 9))
+    result = rank_borda(scores, rng=0)
+    assert result.entry == "rank_linear"
+    assert solvers.verify(result, scores)
+    firsts = {int(rank_borda(np.zeros((5, 5)), rng=seed).order[0]) for seed in range(30)}
+    assert len(firsts) > 2
+
+
+def test_graphs_may_lack_edges_and_name_their_nodes():
+    graph = networkx.DiGraph([("c", "a"), ("a", "b"), ("c", "b")])
+    result = rank_linear(graph, rng=0)
+    assert [result.nodes[i] for i in result.order] == ["c", "a", "b"]
+    assert solvers.verify(result, graph)
 
 
 def kinds(n, rng):

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import sklearn
 from scipy.optimize import check_grad
+from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_score
 
 from ranking import TSPRanker
-from ranking._groups import target_arcs
-from ranking._learning import Group, local_loss
+from ranking._groups import target_arcs, target_of
+from ranking._learning import Group, buckets_of, cross_entropy, local_loss
 from solvers import ConvergenceWarning, InvalidProblemError, verify
 
 
@@ -28,24 +29,42 @@ def linear_task(n, count, seed=0, noise=0.3):
     return X, y, np.repeat(np.arange(count), n)
 
 
+@pytest.mark.parametrize("two", [False, True])
 @pytest.mark.parametrize("depot", [False, True])
 @pytest.mark.parametrize("both", [False, True])
-def test_gradient_of_the_local_loss(depot, both):
+def test_gradient_of_the_local_loss(depot, both, two):
     rng = np.random.default_rng(0)
     groups = []
     for _ in range(3):
-        arcs, _ = target_arcs(rng.integers(0, 3, 6).astype(float), depot)
-        m = len(arcs)
-        groups.append(Group(rng.standard_normal((m, 3)), arcs, rng.random(m), np.zeros((m, m)), rng.random(), depot))
+        target = target_of(rng.integers(0, 3, 6).astype(float), depot=depot, weights="dcg")
+        groups.append(Group(rng.standard_normal((6 + depot, 3)), target, rng.random()))
+    buckets, shape = buckets_of(groups), (2, 3, 3) if two else (3, 3)
 
     def value(flat):
-        return local_loss(flat.reshape(3, 3), [groups], 0.1, both=both)[0]
+        return local_loss(flat.reshape(shape), buckets, 0.1, both=both)[0]
 
     def gradient(flat):
-        return local_loss(flat.reshape(3, 3), [groups], 0.1, both=both)[1].ravel()
+        return local_loss(flat.reshape(shape), buckets, 0.1, both=both)[1].ravel()
 
-    w = rng.standard_normal(9)
+    w = rng.standard_normal(int(np.prod(shape)))
     assert check_grad(value, gradient, w) <= 1e-6 * np.linalg.norm(gradient(w))
+
+
+def test_cross_entropy_survives_scores_of_any_spread():
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((4, 5, 5)) * np.array([1.0, 30.0, 1e3, 1e6])[:, None, None]
+    weight = rng.random((4, 5))
+    arcs = np.stack([target_of(rng.random(4), depot=True).arcs for _ in range(4)])
+    value, derivative = cross_entropy(scores, arcs, weight, both=True)
+    expected = 0.0
+    for a, y, w in zip(scores, arcs, weight, strict=True):
+        off = np.where(np.eye(5) > 0, -np.inf, a)
+        pull = w[:, None] * y
+        expected += np.sum(pull.sum(axis=1) * logsumexp(off, axis=1)) - np.sum(pull * a)
+        expected += np.sum(pull.sum(axis=0) * logsumexp(off, axis=0)) - np.sum(pull * a)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(derivative.sum(axis=(1, 2)), 0.0, atol=1e-12)
+    assert np.isfinite(derivative).all()
 
 
 def test_target_arcs_are_doubly_stochastic_and_average_over_ties():

@@ -58,7 +58,41 @@ def tampered(result):
     yield "bound too strong", type(result)(**{**result, "bound": result.bound - 0.1 * (1.0 + np.abs(result.bound))})
 
 
+def precedence_score(result, scores):
+    return math.fsum(float(scores[a, b]) for a, b in itertools.combinations(result.x.tolist(), 2))
+
+
+def best_precedence(scores):
+    n = len(scores)
+    best = np.zeros(1 << n)
+    for subset in range(1, 1 << n):
+        members = [j for j in range(n) if subset >> j & 1]
+        best[subset] = max(best[subset ^ 1 << j] + sum(scores[i, j] for i in members if i != j) for j in members)
+    return best[-1]
+
+
+def tampered_cycles(result):
+    certificate = result.certificate
+    if len(certificate.weights):
+        heavier = dataclasses.replace(certificate, weights=1.5 * certificate.weights + 1e-3)
+        yield "heavier cycles", type(result)(**{**result, "certificate": heavier})
+        turned = dataclasses.replace(certificate, cycles=certificate.cycles[:, ::-1].copy())
+        yield "cycles turned round", type(result)(**{**result, "certificate": turned})
+        negative = dataclasses.replace(certificate, weights=-certificate.weights)
+        yield "negative weights", type(result)(**{**result, "certificate": negative})
+
+
 CASES = (
+    Case(
+        entry="rank_linear",
+        problem=one_problem,
+        methods=("auto", "insertion", "borda"),
+        objective=precedence_score,
+        optimum=best_precedence,
+        loose=lambda: (np.random.default_rng(23).standard_normal((24, 24)),),
+        bad=(Bad("a rectangle", (np.zeros((2, 3)),), {}, InvalidProblemError, "square"),),
+        tampered=tampered_cycles,
+    ),
     Case(
         entry="rank_tsp",
         problem=one_problem,
