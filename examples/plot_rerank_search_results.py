@@ -57,8 +57,8 @@ print(batch.message, solvers.verify(batch, matrices, closed=True).message)
 # %%
 # What the model has learnt
 # -------------------------
-# The scores of the arcs of one query, without the depot, rows and columns in predicted order. The best should follow the best and
-# the worst the worst, the two bright corners; nothing good should follow something bad, the dark corner below.
+# The scores of the arcs of one query, without the depot, rows and columns in predicted order. The best should follow the best
+# and the worst the worst, the two bright corners; nothing good should follow something bad, the dark corner below.
 order = ranker.predict_order(score[qid[~train] == 30][:, None], group=[int(np.sum(qid == 30))])[0]
 picture = matrices[0][np.ix_(order, order)]
 np.fill_diagonal(picture, np.nan)
