@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ranking._bounds import LARGEST_SCORE
-from ranking._kernels_array import best_orders, compensated_sum, recursion_bytes
+from ranking._kernels_array import compensated_sum, recursion_bytes, subset_recursion
 from ranking._problem import EXPECTED
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers._core.backend import Backend
@@ -48,7 +48,7 @@ def solve_on_arrays(
     keys = monitor.common.rng.random((total, n))
     for k in sorted(set(sizes.tolist())):
         groups = np.flatnonzero(sizes == k)
-        chunk = max(1, int(TABLE_BYTES / recursion_bytes(k)))
+        chunk = max(1, int(TABLE_BYTES / recursion_bytes(k + 1)))
         for first in range(0, len(groups), chunk):
             chosen = groups[first : first + chunk]
             if monitor.out_of_time():
@@ -69,8 +69,8 @@ def _solve_size(
     xp, take = backend.xp, backend.take
     count, k = perm.shape
     n = int(scores.shape[1])
-    cells = (chosen[:, None, None] * n + perm[:, :, None]) * n + perm[:, None, :]
-    c = sign * xp.reshape(xp.take(xp.reshape(scores, (-1,)), take(cells.ravel()), axis=0), (count, k, k))
+    places = (chosen[:, None, None] * n + perm[:, :, None]) * n + perm[:, None, :]
+    c = sign * xp.reshape(xp.take(xp.reshape(scores, (-1,)), take(places.ravel()), axis=0), (count, k, k))
     c = xp.where(take(np.eye(k, dtype=bool)), xp.inf, c)
     finite = xp.isfinite(c)
     moduli = xp.where(finite, xp.abs(c), 0.0)
@@ -85,21 +85,22 @@ def _solve_size(
             raise InvalidProblemError(f"scores[{g}] must be {EXPECTED}; got {what} off the diagonal")
     if k == 1:
         return perm, np.zeros(count), np.zeros(count), np.zeros(count)
-    if closed:
-        # The first node of the random order is where the cycle opens.
-        value, inner = best_orders(c[:, 0, 1:], c[:, 1:, 1:], c[:, 1:, 0], backend)
-        tour = xp.concat([xp.zeros((count, 1), dtype=inner.dtype, device=backend.device), inner + 1], axis=1)
-    else:
+    if not closed:
+        # The depot, from and to the items that may begin and end the path.
         free = [np.where(perm == end, 0.0, np.inf) if end >= 0 else np.zeros((count, k)) for end in ends]
-        value, tour = best_orders(take(free[0]), c, take(free[1]), backend)
-    following = xp.roll(tour, -1, axis=1)
-    rows = xp.arange(count, dtype=xp.int64, device=backend.device)[:, None] * (k * k)
-    arcs = xp.reshape(xp.take(xp.reshape(c, (-1,)), xp.reshape(rows + tour * k + following, (-1,)), axis=0), (count, k))
-    arcs = arcs if closed else arcs[:, :-1]
+        leave, enter = take(free[1])[:, :, None], take(np.append(free[0], np.full((count, 1), np.inf), axis=1))
+        c = xp.concat([xp.concat([c, leave], axis=2), enter[:, None, :]], axis=1)
+    m = k + (not closed)
+    tour = xp.zeros((count, m), dtype=xp.int64, device=backend.device)
+    value = subset_recursion(c, tour)
+    rows = xp.arange(count, dtype=xp.int64, device=backend.device)[:, None] * (m * m)
+    cells = xp.reshape(rows + tour * m + xp.roll(tour, -1, axis=1), (-1,))
+    arcs = xp.reshape(xp.take(xp.reshape(c, (-1,)), cells, axis=0), (count, m))
+    if not closed:
+        tour, arcs = tour[:, 1:], arcs[:, 1:-1]
     found = xp.isfinite(value)
     arcs = xp.where(found[:, None], arcs, 0.0)
     reach = xp.sum(xp.max(moduli, axis=2), axis=1)
-    m = k + (not closed)
     bound = value - xp.where(found, 8.0 * (m + 2) * UNIT * reach, 0.0)
     cost = xp.where(found, compensated_sum(arcs, xp), xp.inf)
     nodes = np.take_along_axis(perm, to_host(tour), axis=1)

@@ -12,12 +12,12 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
-from solvers._core.arrays import Array, IntArray
-from solvers._core.backend import Backend
+from solvers._core.arrays import Array, IntArray, namespace_of
 
-__all__ = ["best_orders", "compensated_sum", "recursion_bytes"]
+__all__ = ["compensated_sum", "recursion_bytes", "subset_recursion"]
 
 
 @dataclass(frozen=True)
@@ -60,43 +60,49 @@ def layers(k: int) -> tuple[Layer, ...]:
     return tuple(out)
 
 
-def recursion_bytes(k: int) -> float:
-    """Memory per group of k nodes: all layers, and the largest intermediate beside them."""
-    return 8.0 * 1.75 * k * 2.0**k
+def recursion_bytes(m: int) -> float:
+    """Memory per group of m nodes: all layers, and the largest intermediate beside them."""
+    return 8.0 * 1.75 * m * 2.0 ** (m - 1)
 
 
-def best_orders(enter: Array, c: Array, leave: Array, backend: Backend) -> tuple[Array, Array]:
-    """Least cost (B,) of a way in, through all k nodes and out, and the nodes (B, k) along it.
+def subset_recursion(c: Array, tour: Array) -> Array:
+    """Held-Karp recursion over subsets of the first m - 1 nodes of c (B, m, m).
 
-    ``enter`` (B, k), ``c`` (B, k, k), ``leave`` (B, k); the cost is infinite where every way uses an infinite arc.
+    Writes the tours (B, m), which begin at the last node, and returns their costs (B,), infinite where every tour uses an
+    infinite arc.
     """
-    xp, take = backend.xp, backend.take
-    count, k = enter.shape
-    infinite = xp.full((count, 1), xp.inf, dtype=xp.float64, device=backend.device)
-    diagonal = take(np.where(np.eye(k, dtype=bool), 0.0, np.inf))
-    tables = [xp.where(diagonal == 0.0, enter[:, None, :], diagonal)]
+    xp, device = namespace_of(c), array_api_compat.device(c)
+    count, k = c.shape[0], c.shape[1] - 1
+    enter, inner, leave = c[:, k, :k], c[:, :k, :k], c[:, :k, k]
+
+    def there(host: Any) -> Array:
+        return xp.asarray(host, device=device)
+
+    infinite = xp.full((count, 1), xp.inf, dtype=c.dtype, device=device)
+    tables = [xp.where(there(np.eye(k, dtype=bool)), enter[:, None, :], xp.inf)]
     for layer in layers(k):
         columns = []
         for j in range(k):
-            ways = xp.take(tables[-1], take(layer.without[j]), axis=1) + c[:, None, :, j]
+            ways = xp.take(tables[-1], there(layer.without[j]), axis=1) + inner[:, None, :, j]
             best = xp.concat([xp.min(ways, axis=2), infinite], axis=1)
-            columns.append(xp.take(best, take(layer.place[j]), axis=1))
+            columns.append(xp.take(best, there(layer.place[j]), axis=1))
         tables.append(xp.stack(columns, axis=2))
     total = tables[-1][:, 0, :] + leave
     value = xp.min(total, axis=1)
-    groups = xp.arange(count, dtype=xp.int64, device=backend.device)
-    arriving = xp.reshape(xp.matrix_transpose(c), (count * k, k))
+    groups = xp.arange(count, dtype=xp.int64, device=device)
+    arriving = xp.reshape(xp.matrix_transpose(inner), (count * k, k))
     node = xp.argmin(total, axis=1)
     subset = xp.zeros_like(groups)
     path = [node]
     for layer, table in zip(reversed(layers(k)), reversed(tables[:-1]), strict=True):
         sets = table.shape[1]
-        less = xp.reshape(take(layer.less), (-1,))
-        subset = xp.take(less, subset * k + node, axis=0)
+        subset = xp.take(xp.reshape(there(layer.less), (-1,)), subset * k + node, axis=0)
         ways = xp.take(xp.reshape(table, (count * sets, k)), groups * sets + subset, axis=0)
         node = xp.argmin(ways + xp.take(arriving, groups * k + node, axis=0), axis=1)
         path.append(node)
-    return value, xp.stack(path[::-1], axis=1)
+    tour[:, 0] = k
+    tour[:, 1:] = xp.stack(path[::-1], axis=1)
+    return value
 
 
 def compensated_sum(terms: Array, xp: Any) -> Array:

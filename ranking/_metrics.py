@@ -68,12 +68,15 @@ def mean_reciprocal_rank(y: Any, scores: Any) -> float:
 
 
 def mean_average_precision(y: Any, scores: Any, *, k: int) -> float:
-    """Average precision of the predicted top k against the true top k of one group, as sets (MAP@k)."""
+    """Average precision of the predicted top k against the true top k of one group, as sets (MAP@k).
+
+    All rows of the relevance that the k-th best has belong to the true top; ties in the scores count in full, against it.
+    """
     y, scores = _pair(y, scores)
     check_integer("k", k, low=1)
     k = min(k, len(y))
-    wanted = set(np.argsort(-y, kind="stable")[:k].tolist())
-    hits = np.array([item in wanted for item in np.argsort(-scores, kind="stable")[:k].tolist()], dtype=np.float64)
+    wanted = y >= np.sort(y)[-k]
+    hits = wanted[np.lexsort((wanted, -scores))[:k]].astype(np.float64)
     precision = np.cumsum(hits) / np.arange(1, k + 1)
     return float(np.sum(precision * hits) / k)
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ranking._bounds import LARGEST_SCORE
-from ranking._precedence_bounds import PUBLISH, CycleCertificate, linear_bound, precedence_value
+from ranking._precedence_bounds import LARGEST_PRECEDENCE, PUBLISH, CycleCertificate, linear_bound, precedence_value
 from ranking._precedence_cuts import cutting_planes
 from ranking._precedence_numba import insertion_search, pack_cycles
 from ranking._problem import read_scores
@@ -281,8 +280,8 @@ def precedence_scores(scores: Any) -> tuple[FloatArray, list[Any] | None]:
             "scores must be finite off the diagonal for a precedence ranking; "
             f"got {int(np.sum(~np.isfinite(matrix)))} NaN or infinite entries"
         )
-    if np.max(np.abs(matrix)) > LARGEST_SCORE:
-        raise InvalidProblemError(f"scores must be of modulus below 2**1000; got {float(np.max(np.abs(matrix)))!r}")
+    if np.max(np.abs(matrix)) > LARGEST_PRECEDENCE:
+        raise InvalidProblemError(f"scores must be of modulus below 2**970; got {float(np.max(np.abs(matrix)))!r}")
     return matrix, nodes
 
 

@@ -23,11 +23,22 @@ import numpy as np
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.linalg import UNIT
 
-__all__ = ["PUBLISH", "VERIFY", "CycleCertificate", "cycles_are_sound", "linear_bound", "precedence_value"]
+__all__ = [
+    "LARGEST_PRECEDENCE",
+    "PUBLISH",
+    "VERIFY",
+    "CycleCertificate",
+    "cycles_are_sound",
+    "linear_bound",
+    "precedence_value",
+]
 
 # Multiples of the rounding error by which bounds are raised, see above.
 PUBLISH = 2.0
 VERIFY = 1.0
+# Scores up to the first modulus, of at most 2**20 items, and weights whose sum stays below the second make no sum overflow.
+LARGEST_PRECEDENCE = 2.0**970
+LARGEST_SUM = 2.0**1010
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,8 @@ CycleCertificate.__module__ = "ranking"
 def linear_bound(scores: FloatArray, certificate: CycleCertificate, errors: float) -> float:
     """The bound that a sound certificate proves, raised by ``errors`` times its rounding error."""
     n = len(scores)
+    if certificate.weights.size and not certificate.weights.max() <= LARGEST_SUM / (8 * len(certificate.weights)):
+        return math.inf
     through = np.zeros((n, n))
     i, j, k = certificate.cycles.T
     for tail, head in ((i, j), (j, k), (k, i)):

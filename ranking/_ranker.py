@@ -197,13 +197,15 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
         scores, rows = self._scores(X, qid, group)
         return rank_tsp_batch(scores, closed=self.depot, rng=self._generator()), rows
 
-    def score(self, X: Any, y: Any, *, qid: Any = None, group: Any = None) -> float:
-        """Mean Kendall tau-b over the groups in which it is defined."""
+    def score(self, X: Any, y: Any, *, qid: Any = None, group: Any = None, sample_weight: Any = None) -> float:
+        """Mean Kendall tau-b over the groups in which it is defined, weighted by the mean ``sample_weight`` of each."""
         X, qid, group = _grouping(X, qid, group)
         y = np.asarray(y, dtype=np.float64)
         scores = self.predict(X, qid=qid, group=group)
-        taus = np.array([kendall_tau(y[r], scores[r]) for r in group_rows(len(y), qid, group)])
-        return float(np.nanmean(taus)) if not np.isnan(taus).all() else float("nan")
+        rows = group_rows(len(y), qid, group)
+        taus, shares = np.array([kendall_tau(y[r], scores[r]) for r in rows]), group_shares(rows, sample_weight)
+        shares = np.where(np.isnan(taus), 0.0, shares)
+        return float(np.average(np.nan_to_num(taus), weights=shares)) if shares.any() else float("nan")
 
     def _check(self) -> None:
         check_choice("loss", self.loss, ("local", "global", "hybrid"))

@@ -72,3 +72,22 @@ class LocalFit:
 
     def time_fit(self):
         TSPRanker(random_state=0).fit(self.X, self.y, qid=self.qid)
+
+
+class LinearOrdering:
+    """Preferences with noise: linear programs up to 40 items, packed cycles beyond."""
+
+    params = (20, 40, 200)
+    param_names = ("n",)
+
+    def setup(self, n):
+        solvers.warm_up("rank_linear")
+        rng = np.random.default_rng(20265)
+        place = rng.permutation(n)
+        self.scores = 1 / (1 + np.exp((place[:, None] - place) / 3)) + 0.5 * rng.standard_normal((n, n))
+
+    def time_rank(self, n):
+        solvers.rank_linear(self.scores, rng=0)
+
+    def track_gap_rank(self, n):
+        return solvers.rank_linear(self.scores, rng=0).gap

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from kinds import NAMESPACES, strict_on_device
 
+from ranking import _kernels_numba as compiled
 from ranking import bilinear_scores
-from ranking._kernels_array import best_orders, compensated_sum
+from ranking._kernels_array import compensated_sum, subset_recursion
 from solvers import BackendError, InvalidProblemError, Status, rank_tsp_batch, verify
 from solvers._core.arrays import to_host
-from solvers._core.backend import choose_backend
 
 KINDS = {"numpy": np.asarray, **NAMESPACES}
 
@@ -88,13 +88,14 @@ def test_a_better_claim_than_the_recursion_proves_is_refused():
     assert "group 2" in verify(forged, scores).message
 
 
-def test_the_recursion_finds_the_path_whose_value_it_gives():
-    rng = np.random.default_rng(5)
-    enter, c, leave = rng.random((6, 5)), rng.random((6, 5, 5)), rng.random((6, 5))
-    value, path = best_orders(enter, c, leave, choose_backend("ranking", "array", ("array",), c=c))
+def test_the_recursion_finds_the_tour_whose_cost_it_gives():
+    c, tour = np.random.default_rng(5).random((6, 6, 6)), np.zeros((6, 6), dtype=np.int64)
+    cost = subset_recursion(c, tour)
     for g in range(6):
-        arcs = c[g, path[g, :-1], path[g, 1:]].sum()
-        assert value[g] == pytest.approx(enter[g, path[g, 0]] + arcs + leave[g, path[g, -1]])
+        own = np.zeros(6, dtype=np.int64)
+        assert cost[g] == pytest.approx(compiled.subset_recursion(c[g], own))
+        assert sorted(tour[g]) == list(range(6))
+        assert cost[g] == pytest.approx(c[g, tour[g], np.roll(tour[g], -1)].sum())
 
 
 def test_sums_are_rounded_as_if_once():

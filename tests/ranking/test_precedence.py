@@ -84,6 +84,39 @@ def test_borda_results_verify_and_ties_do_not_follow_the_input():
     assert len(firsts) > 2
 
 
+def test_forged_orders_and_cycles_are_refused():
+    scores = np.random.default_rng(8).standard_normal((7, 7))
+    result = rank_linear(scores, rng=0)
+    cycles, weights = result.certificate.cycles, result.certificate.weights
+    order = result.order
+
+    def forged(**changes):
+        return type(result)(**{**result, **changes})
+
+    for changes in (
+        {"rank": np.roll(result.rank, 1)},
+        {"x": order[::-1].copy()},
+        {"x": order[:-1], "order": order[:-1]},
+        {"x": np.zeros(7, dtype=int), "order": np.zeros(7, dtype=int)},
+        {"certificate": CycleCertificate(cycles + 7, weights)},
+        {"certificate": CycleCertificate(cycles[:, [0, 0, 1]], weights)},
+        {"certificate": CycleCertificate(cycles, weights.astype(np.float32))},
+        {"certificate": CycleCertificate(cycles, np.full_like(weights, np.inf))},
+        {"certificate": CycleCertificate(cycles, np.full_like(weights, 1e308))},
+    ):
+        assert not solvers.verify(forged(**changes), scores), changes
+
+
+def test_scores_of_any_size_are_proved_or_refused():
+    scores = np.random.default_rng(9).standard_normal((6, 6))
+    for size in (1e-300, 1e-150, 1e150, 1e290):
+        result = rank_linear(size * scores, rng=0)
+        assert solvers.verify(result, size * scores)
+        assert result.gap < 0.2
+    with pytest.raises(solvers.InvalidProblemError, match="2\\*\\*970"):
+        rank_linear(1e300 * scores)
+
+
 def test_graphs_may_lack_edges_and_name_their_nodes():
     graph = networkx.DiGraph([("c", "a"), ("a", "b"), ("c", "b")])
     result = rank_linear(graph, rng=0)
@@ -126,6 +159,10 @@ def test_metrics_follow_the_conventions():
     assert ndcg(np.zeros(3), np.arange(3.0), empty=1.0) == 1.0
     assert mean_reciprocal_rank([0, 1, 0], [0.9, 0.5, 0.1]) == 0.5
     assert mean_average_precision([3, 2, 1, 0], [3, 2, 1, 0], k=2) == 1.0
+    for permuted in itertools.permutations([(2, 1.0), (2, 0.5), (0, 0.5), (1, 0.1)]):
+        relevance, tied = np.array(permuted).T
+        assert mean_average_precision(relevance, tied, k=2) == 0.5  # the tie is lost, whoever stands first
+        assert mean_average_precision(tied, relevance, k=2) == 1.0  # three rows belong to the top two
     assert np.isnan(kendall_tau([1], [2]))
     mean, skipped = group_mean(kendall_tau, [1, 2, 5], [1, 2, 3], [0, 0, 1])
     assert (mean, skipped) == (1.0, 1)
