@@ -164,7 +164,7 @@ def _run_shared(table: PolicyTables, keys: npt.NDArray[np.uint64], arrivals: Int
 
     def run(part: slice) -> FloatArray:
         code, n_units = METHOD_CODES[table.method], table.instance.n_units
-        totals = run_policy(code, table.salvage, keys[part], arrivals[part], n_units, *table.arrays)
+        totals = run_policy(code, table.salvage, table.blend, keys[part], arrivals[part], n_units, *table.arrays)
         return np.asarray(totals)
 
     if n_jobs == 1:

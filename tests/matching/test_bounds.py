@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from fractions import Fraction
 
@@ -76,6 +77,25 @@ def test_every_rate_vector_has_a_policy_at_least_as_good_as_proved(method):
         assert proved.published_below <= value * (1 + 1e-12), trial
         salvaged = with_rates(instance, rates, method, 64, salvage=True)
         assert exact_policy_value(instance, salvaged) >= (value if method != "rollout" else proved.value) * (1 - 1e-12)
+
+
+def test_no_blend_of_prices_takes_what_is_proved():
+    rng = np.random.default_rng(12)
+    differ = 0
+    for trial in range(120):
+        instance = tiny(rng)
+        rates = rng.random(len(instance.units[0]))
+        result = with_rates(instance, rates, "rollout", 64, salvage=False)
+        prices = rng.exponential(size=instance.probabilities.shape) * rng.choice([0.0, 0.3, 3.0])
+        result["certificate"] = dataclasses.replace(result.certificate, prices=prices)
+        proved = pivotal_value(instance, rates, 64).published_below
+        values = []
+        for blend in (0.0, 0.5, 1.0):
+            result["blend"] = blend
+            values.append(exact_policy_value(instance, result))
+        assert min(values) >= proved * (1 - 1e-11), trial
+        differ += max(values) > min(values) * (1 + 1e-6)
+    assert differ > 10
 
 
 def test_error_bounds_enclose_rational_arithmetic():
