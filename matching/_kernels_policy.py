@@ -16,18 +16,23 @@ from solvers._core.jit import njit
 __all__ = [
     "FREE",
     "GONE",
+    "LEVEL_SLACK",
     "METHOD_CODES",
     "POOL",
     "advance",
+    "coin_menu",
     "continuation",
     "kept_by_coins",
-    "menu_values",
+    "posted_menu",
     "proved_gradient",
+    "proved_level",
     "run_policy",
 ]
 
 METHOD_CODES = {"pivotal": 0, "independent": 1, "rollout": 2, "dual-price": 3, "greedy": 4}
 GONE, POOL, FREE = 0, 1, 2
+# Prices may lose this fraction of what is proved of the future: where they cost nothing, rounding must not decide.
+LEVEL_SLACK = 1e-12
 
 
 def proved_gradient(
@@ -324,8 +329,57 @@ def kept_by_coins(
 
 
 @njit()
-def menu_values(
+def posted_menu(
     time: int,
+    level: float,
+    blend: float,
+    marks: IntArray,
+    start: IntArray,
+    node: IntArray,
+    weight: FloatArray,
+    price: FloatArray,
+    rate_start: IntArray,
+    rate_node: IntArray,
+    rate_weight: FloatArray,
+    rate: FloatArray,
+    p: FloatArray,
+    n_types: int,
+    grid: int,
+) -> tuple[bool, FloatArray, float, FloatArray]:
+    """Prices of the units at ``time``: whether they are blended, and what is proved of the future after each sale.
+
+    With L the proved value of the future and ``level`` = L(time, free), prices between the differences of L and the
+    bid prices of the dual are taken where their expected sale and future are proved to be worth at least ``level``.
+    Otherwise the menu of :func:`coin_menu` is. Returns blended, prices, L after no sale, and L after each sale.
+    """
+    n_units = len(marks)
+    free = np.zeros(n_units)
+    for i in range(n_units):
+        if marks[i] == FREE:
+            free[i] = 1.0
+    whole, _, loss = continuation(rate_start, rate_node, rate_weight, p, rate, n_types, grid, time + 1, free, False)
+    ask = (1.0 - blend) * loss
+    for e in range(start[time * n_types], start[(time + 1) * n_types]):
+        ask[node[e]] = (1.0 - blend) * loss[node[e]] + blend * price[e]
+    expected, nobody = 0.0, 1.0
+    for row in range(time * n_types, (time + 1) * n_types):
+        nobody -= p[row]
+        worth, best = whole, 0.0
+        for e in range(start[row], start[row + 1]):
+            i = node[e]
+            if marks[i] == FREE and weight[e] - ask[i] > best:
+                best = weight[e] - ask[i]
+                worth = weight[e] + (whole - loss[i])
+        expected += p[row] * worth
+    expected += max(0.0, nobody) * whole
+    return expected >= level * (1.0 - LEVEL_SLACK), ask, whole, whole - loss
+
+
+@njit()
+def coin_menu(
+    time: int,
+    whole: float,
+    sold: FloatArray,
     marks: IntArray,
     kept: FloatArray,
     start: IntArray,
@@ -335,25 +389,20 @@ def menu_values(
     p: FloatArray,
     n_types: int,
     grid: int,
-) -> tuple[float, FloatArray, bool, FloatArray]:
-    """Proved value of the future with nothing sold and with each unit sold, and whether the discards follow each.
+) -> tuple[FloatArray, float, FloatArray, bool, FloatArray]:
+    """Prices, the proved value of the future after no sale and after each, and whether the discards follow each.
 
-    An entry of the menu is followed by the better of the free set as it is and the free set after the coins; the base
-    policy's own action is always among them. One adjoint pass gives all entries, as the value is multi-affine.
+    An entry of the menu is followed by the better of the free set as it is (proved values ``whole``, ``sold``) and the
+    free set after the coins; the base policy's own action is always among them. One adjoint pass gives all entries, as
+    the value is multi-affine.
     """
     n_units = len(marks)
-    free = np.zeros(n_units)
     coins = 0
     for i in range(n_units):
-        if marks[i] == FREE:
-            free[i] = 1.0
-            if kept[i] == 0.0:
-                coins += 1
-    whole, _, loss = continuation(start, node, weight, p, rate, n_types, grid, time + 1, free, False)
-    sold = np.empty(n_units)
+        if marks[i] == FREE and kept[i] == 0.0:
+            coins += 1
+    after = sold.copy()
     dropped = np.zeros(n_units)
-    for i in range(n_units):
-        sold[i] = whole - loss[i]
     nothing, drop_all = whole, False
     if coins > 0:
         thinned, _, loss = continuation(start, node, weight, p, rate, n_types, grid, time + 1, kept, False)
@@ -361,23 +410,26 @@ def menu_values(
             nothing, drop_all = thinned, True
         for i in range(n_units):
             other = thinned - loss[i] * kept[i]
-            if other > sold[i]:
-                sold[i] = other
+            if other > after[i]:
+                after[i] = other
                 dropped[i] = 1.0
-    return nothing, sold, drop_all, dropped
+    return nothing - after, nothing, after, drop_all, dropped
 
 
 @njit()
 def rollout_steps(
     salvage: bool,
+    blend: float,
     first: int,
     kinds: IntArray,
     key: np.uint64,
     marks: IntArray,
+    level: FloatArray,
     chosen: IntArray,
     start: IntArray,
     node: IntArray,
     weight: FloatArray,
+    price: FloatArray,
     rate_start: IntArray,
     rate_node: IntArray,
     rate_weight: FloatArray,
@@ -387,24 +439,37 @@ def rollout_steps(
     n_types: int,
     grid: int,
 ) -> float:
-    """Times ``first``, ``first + 1``, ... with the menu of :func:`menu_values`; returns the weight matched."""
+    """Times ``first``, ``first + 1``, ... at the prices of :func:`posted_menu`; returns the weight matched.
+
+    ``level[0]`` is the proved value of the future, before and after.
+    """
     value = 0.0
     for step in range(len(kinds)):
         time, kind = first + step, kinds[step]
-        kept = kept_by_coins(time, key, marks, rate_start, rate_node, rate, rate_leaves, p, n_types)
-        nothing, sold, drop, dropped = menu_values(
-            time, marks, kept, rate_start, rate_node, rate_weight, rate, p, n_types, grid
-        )
-        unit, worth, best = -1, 0.0, nothing
+        blended, ask, nothing, sold = posted_menu(
+            time, level[0], blend, marks, start, node, weight, price,
+            rate_start, rate_node, rate_weight, rate, p, n_types, grid,
+        )  # fmt: skip
+        drop = False
+        dropped = np.zeros(len(marks))
+        kept = dropped
+        if not blended:
+            kept = kept_by_coins(time, key, marks, rate_start, rate_node, rate, rate_leaves, p, n_types)
+            ask, nothing, sold, drop, dropped = coin_menu(
+                time, nothing, sold, marks, kept, rate_start, rate_node, rate_weight, rate, p, n_types, grid
+            )
+        unit, worth, best = -1, 0.0, 0.0
+        level[0] = nothing
         if kind >= 0:
             row = time * n_types + kind
             for e in range(start[row], start[row + 1]):
                 i = node[e]
-                if marks[i] == FREE and weight[e] + sold[i] > best:
-                    best = weight[e] + sold[i]
+                if marks[i] == FREE and weight[e] - ask[i] > best:
+                    best = weight[e] - ask[i]
                     unit, worth = i, weight[e]
             if unit >= 0:
                 drop = dropped[unit] == 1.0
+                level[0] = sold[unit]
         if drop:
             for i in range(len(marks)):
                 if marks[i] == FREE and kept[i] == 0.0:
@@ -423,13 +488,35 @@ def rollout_steps(
 
 
 @njit()
+def proved_level(
+    start: IntArray,
+    node: IntArray,
+    weight: FloatArray,
+    p: FloatArray,
+    rate: FloatArray,
+    n_types: int,
+    grid: int,
+    time: int,
+    marks: IntArray,
+) -> float:
+    """L(time, free): the proved value of the future with the units marked free."""
+    free = np.zeros(len(marks))
+    for i in range(len(marks)):
+        if marks[i] == FREE:
+            free[i] = 1.0
+    return continuation(start, node, weight, p, rate, n_types, grid, time, free, False)[0]
+
+
+@njit()
 def advance(
     code: int,
     salvage: bool,
+    blend: float,
     first: int,
     kinds: IntArray,
     key: np.uint64,
     marks: IntArray,
+    level: FloatArray,
     chosen: IntArray,
     short: FloatArray,
     touched: IntArray,
@@ -449,7 +536,8 @@ def advance(
 ) -> float:
     """Decide times ``first``, ``first + 1``, ... where types ``kinds`` come (-1: nobody).
 
-    Updates the marks, writes the units matched (or -1) to ``chosen`` and returns their weight.
+    Updates the marks and the level (of the rollout), writes the units matched (or -1) to ``chosen`` and returns their
+    weight.
     """
     if code <= 1:
         return sampled_steps(
@@ -458,7 +546,7 @@ def advance(
         )  # fmt: skip
     if code == 2:
         return rollout_steps(
-            salvage, first, kinds, key, marks, chosen, start, node, weight,
+            salvage, blend, first, kinds, key, marks, level, chosen, start, node, weight, price,
             rate_start, rate_node, rate_weight, rate, rate_leaves, p, n_types, grid,
         )  # fmt: skip
     return priced_steps(code == 4, first, kinds, marks, chosen, start, node, weight, price, n_types)
@@ -468,6 +556,7 @@ def advance(
 def run_policy(
     code: int,
     salvage: bool,
+    blend: float,
     keys: np.ndarray,
     arrivals: IntArray,
     n_units: int,
@@ -491,10 +580,14 @@ def run_policy(
     marks = np.empty(n_units, dtype=np.int64)
     chosen = np.empty(arrivals.shape[1], dtype=np.int64)
     totals = np.zeros(len(keys))
+    level = np.zeros(1)
+    marks[:] = FREE
+    whole = proved_level(rate_start, rate_node, rate_weight, p, rate, n_types, grid, 0, marks) if code == 2 else 0.0
     for run in range(len(keys)):
         marks[:] = FREE
+        level[0] = whole
         totals[run] = advance(
-            code, salvage, 0, arrivals[run], keys[run], marks, chosen, short, touched, start, node, weight, price,
-            rate_start, rate_node, rate_weight, rate, rate_leaves, row_total, p, n_types, grid,
+            code, salvage, blend, 0, arrivals[run], keys[run], marks, level, chosen, short, touched, start, node,
+            weight, price, rate_start, rate_node, rate_weight, rate, rate_leaves, row_total, p, n_types, grid,
         )  # fmt: skip
     return totals

@@ -17,9 +17,8 @@ from matching._result import PolicyTables
 from solvers._core.arrays import Array, FloatArray, IntArray, refuse_beyond_memory, to_host
 from solvers._core.backend import Backend
 
-__all__ = ["BATCHED_METHODS", "BatchedPolicy", "batched_policy", "run_policy"]
+__all__ = ["BatchedPolicy", "Rows", "batched_policy", "discarded", "marked", "picked", "run_policy"]
 
-BATCHED_METHODS = ("pivotal", "independent", "dual-price", "greedy")
 # Marks that are advanced at once: so many runs times units.
 MARKS_AT_ONCE = 20_000_000
 # Bytes on the device per cell of the padded tables.
@@ -98,7 +97,7 @@ def batched_policy(tables: PolicyTables, backend: Backend) -> BatchedPolicy:
     for t in range(n_times):
         rows = range(t * n_types, (t + 1) * n_types)
         edges.append(_rows(rows, start, node, weight, merit, n_units, backend))
-        if tables.method in ("pivotal", "independent"):
+        if tables.method in ("pivotal", "independent", "rollout"):
             proposals.append(_rows(rows, rate_start, rate_node, rate_weight, rate, n_units, backend))
             crowded = [row for row in rows if p[row] > 0.0 and (row_total[row] > 1.0 or tables.method == "independent")]
             top_ups.append(_top_up(rows, crowded, rate_start, rate_node, leaves, p, n_units, backend))
@@ -160,20 +159,20 @@ def _run_part(policy: BatchedPolicy, keys: npt.NDArray[np.uint64], arrivals: Int
     pool = take(np.zeros((n_runs, n_units + 1), dtype=bool))
     offset = take((n_units + 1) * np.arange(n_runs))
     totals = take(np.zeros(n_runs))
-    discarded = False
+    pooled = False
     for t in range(arrivals.shape[1]):
         kinds = take(np.where(arrivals[:, t] < 0, policy.n_types, arrivals[:, t]))
         edges = policy.edges[t]
         if not policy.proposals:
             gain = xp.where(
-                _marked(xp, free, offset, edges, kinds), xp.take(edges.merit, kinds, axis=0), 0.0 * totals[:, None]
+                marked(xp, free, offset, edges, kinds), xp.take(edges.merit, kinds, axis=0), 0.0 * totals[:, None]
             )
             best = xp.argmax(gain, axis=1)
-            unit, worth = _picked(xp, edges, kinds, best, xp.max(gain, axis=1) > 0, n_units)
+            unit, worth = picked(xp, edges, kinds, best, xp.max(gain, axis=1) > 0, n_units)
         else:
             rows = policy.proposals[t]
             chance = xp.where(
-                _marked(xp, free, offset, rows, kinds), xp.take(rows.merit, kinds, axis=0), 0.0 * totals[:, None]
+                marked(xp, free, offset, rows, kinds), xp.take(rows.merit, kinds, axis=0), 0.0 * totals[:, None]
             )
             if policy.method == "independent":
                 chance = chance * _room(xp, chance)
@@ -181,28 +180,28 @@ def _run_part(policy: BatchedPolicy, keys: npt.NDArray[np.uint64], arrivals: Int
             unit, worth = _first(xp, rows, kinds, hit, n_units)
             top_up = policy.top_ups[t]
             if top_up is not None:
-                left = _left(policy, rows, top_up, free, unit, keys, t)
+                left = discarded(policy, rows, top_up, free, unit, keys, t)
                 free, pool = free & ~left, pool | left
-                discarded = True
-            if policy.salvage and discarded:
-                spare, value = _first(xp, edges, kinds, _marked(xp, pool, offset, edges, kinds), n_units)
+                pooled = True
+            if policy.salvage and pooled:
+                spare, value = _first(xp, edges, kinds, marked(xp, pool, offset, edges, kinds), n_units)
                 none = unit == n_units
                 unit, worth = xp.where(none, spare, unit), xp.where(none, value, worth)
         # Nobody is column n_units, which is marked nowhere.
         others = columns[None, :] != unit[:, None]
         free = free & others
-        pool = pool & others if discarded else pool
+        pool = pool & others if pooled else pool
         totals = totals + worth
     return np.array(to_host(totals))
 
 
-def _marked(xp: Any, marks: Array, offset: Array, rows: Rows, kinds: Array) -> Array:
+def marked(xp: Any, marks: Array, offset: Array, rows: Rows, kinds: Array) -> Array:
     """Marks of the units in each run's row, (runs, D)."""
     at = offset[:, None] + xp.take(rows.unit, kinds, axis=0)
     return xp.reshape(xp.take(xp.reshape(marks, (-1,)), xp.reshape(at, (-1,)), axis=0), at.shape)
 
 
-def _picked(xp: Any, rows: Rows, kinds: Array, place: Array, found: Array, n_units: int) -> tuple[Array, Array]:
+def picked(xp: Any, rows: Rows, kinds: Array, place: Array, found: Array, n_units: int) -> tuple[Array, Array]:
     """Unit and weight at a place of each run's row; n_units and 0 where nothing was found."""
     at = kinds * rows.unit.shape[1] + place
     unit = xp.take(xp.reshape(rows.unit, (-1,)), at, axis=0)
@@ -212,7 +211,7 @@ def _picked(xp: Any, rows: Rows, kinds: Array, place: Array, found: Array, n_uni
 
 def _first(xp: Any, rows: Rows, kinds: Array, hit: Array, n_units: int) -> tuple[Array, Array]:
     """Unit and weight at the first hit of each run's row."""
-    return _picked(xp, rows, kinds, xp.argmax(xp.astype(hit, xp.int8), axis=1), xp.any(hit, axis=1), n_units)
+    return picked(xp, rows, kinds, xp.argmax(xp.astype(hit, xp.int8), axis=1), xp.any(hit, axis=1), n_units)
 
 
 def _room(xp: Any, chance: Array) -> Array:
@@ -220,7 +219,7 @@ def _room(xp: Any, chance: Array) -> Array:
     return xp.cumulative_prod(1.0 - chance, axis=1, include_initial=True)[:, :-1]
 
 
-def _left(
+def discarded(
     policy: BatchedPolicy, rows: Rows, top_up: TopUp, free: Array, unit: Array, keys: npt.NDArray[np.uint64], t: int
 ) -> Array:
     """Where a unit is discarded, (runs, units + 1): a coin tops its probability of leaving up to what was promised."""

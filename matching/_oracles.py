@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from matching._instance import BayesianMatching
-from matching._kernels_policy import menu_values
+from matching._kernels_policy import coin_menu, posted_menu, proved_level
 from matching._result import MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
@@ -21,6 +21,8 @@ MOST_UNITS_PRICES = 16
 MOST_UNITS_POLICY = 9
 MOST_SCENARIOS = 300_000
 GONE, POOL, FREE = 0, 1, 2
+# Prices of the units, whether the discards happen if nothing is sold, and if each unit is.
+Menu = tuple[FloatArray, bool, FloatArray]
 
 
 def optimal_online_value(instance: BayesianMatching) -> float:
@@ -215,29 +217,28 @@ def _rules(
     return match, coin
 
 
-def _menu(
-    tables: PolicyTables, t: int, state: tuple[int, ...], fallen: list[int]
-) -> tuple[float, FloatArray, bool, FloatArray]:
+def _menu(tables: PolicyTables, t: int, state: tuple[int, ...], fallen: list[int]) -> Menu:
     marks = np.array(state, dtype=np.int64)
+    start, node, weight, price, r_start, r_node, r_weight, rate, _, _, p, n_types, grid = tables.arrays
+    edges, proposals = (start, node, weight, price), (r_start, r_node, r_weight, rate, p, n_types, grid)
+    level = proved_level(r_start, r_node, r_weight, p, rate, n_types, grid, t, marks)
+    blended, ask, whole, sold = posted_menu(t, level, tables.blend, marks, *edges, *proposals)
+    if blended:
+        return ask, False, np.zeros(len(marks))
     kept = (marks == FREE).astype(np.float64)
     kept[fallen] = 0.0
-    _, _, _, _, start, node, weight, rate, _, _, p, n_types, grid = tables.arrays
-    return menu_values(t, marks, kept, start, node, weight, rate, p, n_types, grid)
+    ask, _, _, drop_all, dropped = coin_menu(t, whole, sold, marks, kept, *proposals)
+    return ask, drop_all, dropped
 
 
 def _from_menu(
-    menu: tuple[float, FloatArray, bool, FloatArray],
-    state: tuple[int, ...],
-    row: IntArray,
-    node: IntArray,
-    weight: FloatArray,
-    fallen: list[int],
+    menu: Menu, state: tuple[int, ...], row: IntArray, node: IntArray, weight: FloatArray, fallen: list[int]
 ) -> tuple[int, list[int]]:
-    nothing, sold, drop_all, dropped = menu
-    best, chosen = nothing, -1
+    ask, drop_all, dropped = menu
+    best, chosen = 0.0, -1
     for e in row:
         i = int(node[e])
-        if state[i] == FREE and weight[e] + sold[i] > best:
-            best, chosen = float(weight[e] + sold[i]), i
+        if state[i] == FREE and weight[e] - ask[i] > best:
+            best, chosen = float(weight[e] - ask[i]), i
     drop = drop_all if chosen < 0 else bool(dropped[chosen])
     return chosen, fallen if drop else []

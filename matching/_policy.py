@@ -9,16 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from matching._kernels_policy import FREE, GONE, METHOD_CODES, POOL, advance, kept_by_coins, menu_values
+from matching._kernels_policy import (
+    FREE,
+    GONE,
+    METHOD_CODES,
+    POOL,
+    advance,
+    coin_menu,
+    kept_by_coins,
+    posted_menu,
+    proved_level,
+)
 from matching._result import MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
-from solvers._core.options import check_integer
+from solvers._core.options import check_integer, check_number
 from solvers._core.random import RNG, generator
 
 __all__ = ["Policy"]
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class Policy:
@@ -54,6 +64,9 @@ class Policy:
         self._key = generator(rng).integers(0, 2**64, dtype=np.uint64)
         self._next = 0
         self._marks = np.full(instance.n_units, FREE, dtype=np.int64)
+        self._level = np.zeros(1)
+        if result.method == "rollout":
+            self._level[0] = self._proved_level(self._marks, 0)
 
     def arrive(self, t: int, k: int) -> int:
         """Type ``k`` arrives at time ``t``: the node it is matched to, or -1. Final."""
@@ -75,7 +88,8 @@ class Policy:
 
         A buyer who takes the node of largest value less price, where that is positive, does what ``arrive`` would
         decide ("rollout", "dual-price"); prices do not depend on the buyer's report, so honesty is optimal. With
-        method "rollout" they are the proved value of the future with the node's unit less that without it.
+        method "rollout" they lie between the bid prices of the dual and what is proved of the future with the node's unit
+        less that without it.
 
         A node whose units are all matched or discarded has no price. With salvage, ``arrive`` may give such a
         discarded unit, at no price, to an arrival that takes nothing at the posted ones: it does not touch the
@@ -118,6 +132,7 @@ class Policy:
                 "key": f"{int(self._key):016x}",
                 "next_time": self._next,
                 "marks": "".join(map(str, self._marks.tolist())),
+                "level": float(self._level[0]),
             }
 
     def restore(self, state: Any) -> None:
@@ -130,12 +145,13 @@ class Policy:
             key = np.uint64(int(state["key"], 16))
             marks = np.array([int(mark) for mark in state["marks"]], dtype=np.int64)
             next_time = check_integer("state['next_time']", state["next_time"], low=0, high=self._n_times)
+            level = check_number("state['level']", state["level"], low=0.0)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"state is damaged: {error}") from None
         if marks.shape != self._marks.shape or ((marks < GONE) | (marks > FREE)).any():
             raise ValueError("state is damaged: one mark 0, 1 or 2 per unit is expected")
         with self._lock:
-            self._key, self._marks, self._next = key, marks, next_time
+            self._key, self._marks, self._next, self._level = key, marks, next_time, np.array([level])
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickling: everything but the lock."""
@@ -163,16 +179,26 @@ class Policy:
     def _decide(self, t: int, k: int) -> int:
         self._kind[0] = k
         advance(
-            self._code, self._salvage, t, self._kind, self._key, self._marks, self._chosen, *self._work, *self._arrays
-        )
+            self._code, self._salvage, self._tables.blend, t, self._kind, self._key, self._marks, self._level,
+            self._chosen, *self._work, *self._arrays,
+        )  # fmt: skip
         self._next = t + 1
         return int(self._chosen[0])
 
+    def _proved_level(self, marks: IntArray, t: int) -> float:
+        _, _, _, _, start, node, weight, rate, _, _, p, n_types, grid = self._arrays
+        return float(proved_level(start, node, weight, p, rate, n_types, grid, t, marks))
+
     def _rollout_prices(self, t: int) -> FloatArray:
-        _, _, _, _, start, node, weight, rate, leaves, _, p, n_types, grid = self._arrays
-        kept = kept_by_coins(t, self._key, self._marks, start, node, rate, leaves, p, n_types)
-        nothing, sold, _, _ = menu_values(t, self._marks, kept, start, node, weight, rate, p, n_types, grid)
-        return np.asarray(nothing - sold)
+        e_start, e_node, e_weight, e_price, start, node, weight, rate, leaves, _, p, n_types, grid = self._arrays
+        blend, marks, level = self._tables.blend, self._marks, float(self._level[0])
+        blended, _, whole, sold = posted_menu(
+            t, level, blend, marks, e_start, e_node, e_weight, e_price, start, node, weight, rate, p, n_types, grid
+        )
+        if blended:
+            return np.asarray((1.0 - blend) * (whole - sold) + blend * self._dual_prices(t))
+        kept = kept_by_coins(t, self._key, marks, start, node, rate, leaves, p, n_types)
+        return np.asarray(coin_menu(t, whole, sold, marks, kept, start, node, weight, rate, p, n_types, grid)[0])
 
     def _dual_prices(self, t: int) -> FloatArray:
         instance, prices = self._instance, self._tables.certificate.prices
@@ -192,7 +218,7 @@ class Policy:
         certificate = self._tables.certificate
         digest.update(np.ascontiguousarray(certificate.rates).tobytes())
         digest.update(np.ascontiguousarray(certificate.prices).tobytes())
-        digest.update(str(certificate.grid).encode())
+        digest.update(f"{certificate.grid} {self._tables.blend!r}".encode())
         return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from matching._bounds import SMALLEST, Enclosure, independent_value, pivotal_value
 from matching._instance import BayesianMatching
+from matching._kernels_policy import LEVEL_SLACK
 from matching._oracles import MOST_UNITS_PRICES, price_policy_value
 from matching._result import PolicyTables
 from solvers._core.linalg import UNIT
@@ -40,9 +41,11 @@ def proved_policy_value(tables: PolicyTables) -> Enclosure:
         if tables.method == "pivotal":
             return value
         # Each of T decisions compares values of the future and their derivatives. Their drift of y is no larger than
-        # that of the whole horizon, and their relative errors apply to values below the scale.
+        # that of the whole horizon, their relative errors apply to values below the scale, and blended prices may lose
+        # a fraction LEVEL_SLACK of what is proved.
         wrong = value.error + _relative_error(instance, certificate.grid) * instance.scale
-        return Enclosure(value.value, value.error + 8.0 * instance.n_times * wrong)
+        lost = LEVEL_SLACK * instance.scale
+        return Enclosure(value.value, value.error + instance.n_times * (16.0 * wrong + lost))
     if not has_exact_value(instance):
         return Enclosure(0.0, 0.0)
     _, behind = instance.units

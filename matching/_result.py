@@ -58,6 +58,9 @@ class MatchingResult(Result):
         How the rates came from ``x``: "none", "two-step", "cubic", "ascent"; "" for policies without rates.
     salvage : bool
         Whether arrivals left unmatched by the official rule may take discarded units.
+    blend : float
+        Share of the bid prices of the dual in the prices of "rollout", the rest are differences of the proved value; 0
+        for the other methods.
     estimate, standard_error : float
         Simulated value of the policy where ``options["n_runs"]`` asked for it; NaN otherwise. A measurement, no claim:
         :func:`solvers.verify` does not check it.
@@ -70,6 +73,7 @@ class MatchingResult(Result):
     lp_gap: float
     scaling: str
     salvage: bool
+    blend: float
     estimate: float
     standard_error: float
     instance: BayesianMatching
@@ -90,11 +94,12 @@ class PolicyTables:
     method: str
     salvage: bool
     certificate: MatchingCertificate
+    blend: float = 0.0
 
     @classmethod
     def of(cls, result: MatchingResult) -> PolicyTables:
         """The tables of a result."""
-        return cls(result.instance, result.method, result.salvage, result.certificate)
+        return cls(result.instance, result.method, result.salvage, result.certificate, result.blend)
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
@@ -132,7 +137,7 @@ class PolicyTables:
         """v_i(t + 1) of the dual, by edge: what keeping the node is worth."""
         instance = self.instance
         edges = instance.edges
-        if self.method != "dual-price":
+        if self.method not in ("rollout", "dual-price"):
             return np.zeros(len(edges))
         p, prices = instance.probabilities.ravel(), np.ascontiguousarray(self.certificate.prices).ravel()
         return stopping_values(edges.start, edges.node, edges.weight, p, prices, instance.n_types, instance.n_nodes)[1]

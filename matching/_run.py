@@ -32,6 +32,8 @@ DEFAULT_ITERATIONS = 1000
 COARSE_GRID, FINE_GRID = 64, 256
 # Iterations of ascent per stage, the checkpoints of the run.
 STAGE = 20
+# Simulated times to judge dual prices by, and the relative distance from the bound at which they are taken as they are.
+BLEND_STEPS, NEARLY_OPTIMAL = 50_000, 2e-3
 # Advice where a limit ended the run: there is no x0 to go on from.
 LIMITS = {
     Status.MAX_ITER: "The iteration limit was reached; raise max_iter for a better policy and a tighter bound.",
@@ -50,12 +52,15 @@ class Settings:
         256.
     ascent_iterations : int
         Most iterations of certificate ascent.
+    blend : float or None
+        Share of the dual's bid prices in the prices of the rollout; by default chosen, see :meth:`Run._choose_blend`.
     n_runs : int
         Simulated runs for ``estimate``; none by default.
     """
 
     grid: int | None = None
     ascent_iterations: int = 200
+    blend: float | None = None
     n_runs: int = 0
 
 
@@ -87,6 +92,7 @@ class Run:
         self.scaling = scaling
         self.salvage = salvage
         self.has_rates = method in RATED_METHODS
+        self.blend = 0.0
         self.lp_gap = math.inf
         self.estimate = self.standard_error = math.nan
         self.monitor = Monitor(
@@ -159,6 +165,8 @@ class Run:
                 Status.STALLED,
                 f"The linear program has a gap of {self.lp_gap:.1e}; fun and bound hold all the same.",
             )
+        if monitor.method == "rollout":
+            self.blend = self._choose_blend() if self.settings.blend is None else self.settings.blend
         if self.settings.n_runs:
             self._simulate()
 
@@ -206,7 +214,19 @@ class Run:
 
     def _tables(self, plan: Plan) -> PolicyTables:
         certificate = MatchingCertificate(self.monitor.certificate, plan.rates, self.grid)
-        return PolicyTables(self.instance, self.monitor.method, self.salvage, certificate)
+        return PolicyTables(self.instance, self.monitor.method, self.salvage, certificate, self.blend)
+
+    def _choose_blend(self) -> float:
+        """Half of each kind of price; the dual's alone where simulation says that they leave next to nothing to gain.
+
+        Differences of the proved value, a lower bound, and the dual's bid prices, differences of an upper bound, err in
+        opposite directions. Nothing proved depends on the choice, so that a fixed seed will do.
+        """
+        certificate = MatchingCertificate(self.monitor.certificate, np.zeros(len(self.instance.units[0])), self.grid)
+        tables = PolicyTables(self.instance, "dual-price", False, certificate)
+        n_runs = max(100, BLEND_STEPS // self.instance.n_times)
+        mean = float(sampled_totals([tables], n_runs, np.random.default_rng(0))[0].mean())
+        return 1.0 if mean >= (1.0 - NEARLY_OPTIMAL) * self.monitor.bound else 0.5
 
     def _simulate(self) -> None:
         monitor = self.monitor
@@ -232,6 +252,7 @@ class Run:
             "rates": rate_matrix(instance, plan.rates) if self.has_rates else None,
             "scaling": plan.scaling,
             "salvage": self.salvage,
+            "blend": self.blend,
             "estimate": self.estimate,
             "standard_error": self.standard_error,
             "instance": instance,

@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from matching import _kernels_policy_array
+from matching import _kernels_policy_array, _kernels_rollout_array
 from matching._instance import BayesianMatching
 from matching._kernels_policy import METHOD_CODES, run_policy
-from matching._kernels_policy_array import BATCHED_METHODS
 from matching._result import MatchingResult, PolicyTables
 from solvers._catalogue import entry_named
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.backend import Backend, choose_backend
-from solvers._core.errors import BackendError, InvalidProblemError
+from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_integer
 from solvers._core.random import RNG, generator
 
@@ -62,18 +61,13 @@ def simulate(
         Array backends advance all runs together in one thread and ignore it.
     backend : {"auto", "numba", "array", "cupy"}
         "auto" is "numba", compiled code, a run after the other. "array" and "cupy" advance all runs of a policy
-        together, on the host or on the CUDA device, with the same arrivals and coins; not for method "rollout".
+        together, on the host or on the CUDA device, with the same arrivals and coins.
 
     Returns
     -------
     structured array, one row per policy
         ``name``, ``mean``, ``standard_error``, ``ratio`` (mean over the result's bound), ``difference`` and
         ``difference_error`` (mean and standard error of the paired difference to the first policy).
-
-    Raises
-    ------
-    BackendError
-        A policy of method "rollout" on an array backend.
 
     Notes
     -----
@@ -100,12 +94,6 @@ def simulate(
             raise InvalidProblemError(f"policies[{name!r}] was planned for another instance")
     n_jobs = check_integer("n_jobs", n_jobs, low=1)
     chosen = choose_backend("matching", backend, entry_named("match_online").backends)
-    for name, result in policies.items():
-        if chosen.name != "numba" and result.method not in BATCHED_METHODS:
-            raise BackendError(
-                f"policies[{name!r}] has method {result.method!r}, which runs on backend='numba' only; "
-                f"backend={backend!r} runs {', '.join(BATCHED_METHODS)}"
-            )
     tables = [PolicyTables.of(result) for result in policies.values()]
     generator_ = generator(rng)
     seeds = generator_.spawn(2)
@@ -155,6 +143,9 @@ def sampled_totals(
 def _runner(table: PolicyTables, n_jobs: int, backend: Backend | None) -> Runner:
     if backend is None or backend.name == "numba":
         return lambda keys, arrivals: _run_shared(table, keys, arrivals, n_jobs)
+    if table.method == "rollout":
+        rollout = _kernels_rollout_array.batched_rollout(table, backend)
+        return lambda keys, arrivals: [_kernels_rollout_array.run_rollout(rollout, keys, arrivals)]
     batched = _kernels_policy_array.batched_policy(table, backend)
     return lambda keys, arrivals: [_kernels_policy_array.run_policy(batched, keys, arrivals)]
 
@@ -164,7 +155,7 @@ def _run_shared(table: PolicyTables, keys: npt.NDArray[np.uint64], arrivals: Int
 
     def run(part: slice) -> FloatArray:
         code, n_units = METHOD_CODES[table.method], table.instance.n_units
-        totals = run_policy(code, table.salvage, keys[part], arrivals[part], n_units, *table.arrays)
+        totals = run_policy(code, table.salvage, table.blend, keys[part], arrivals[part], n_units, *table.arrays)
         return np.asarray(totals)
 
     if n_jobs == 1:

@@ -40,7 +40,7 @@ def verify_match_online(
     if wrong:
         return Verification(False, math.nan, math.inf, math.inf, f"infeasible: {wrong}")
     above = dual_bound(instance, certificate.prices)
-    below = proved_policy_value(PolicyTables(instance, result.method, result.salvage, certificate))
+    below = proved_policy_value(PolicyTables(instance, result.method, result.salvage, certificate, result.blend))
     return judge(
         result,
         fun=below.published_below,
@@ -57,6 +57,8 @@ def _wrong_claim(result: MatchingResult, instance: BayesianMatching, scaling: st
         return f"salvage is {result.salvage!r} in the result and {salvage!r} in the call"
     if result.method not in METHOD_CODES:
         return f"unknown method {result.method!r}"
+    if type(result.blend) is not float or not 0.0 <= result.blend <= (1.0 if result.method == "rollout" else 0.0):
+        return f"blend must be a number from 0 to 1 (0 unless method is 'rollout'); got {result.blend!r}"
     rated = result.method in RATED_METHODS
     if rated != (result.rates is not None):
         return "rates belong to methods with rates only"

@@ -9,15 +9,24 @@ import pytest
 from instances import medium, tiny
 
 import solvers
-from matching import BayesianMatching, _kernels_array, _kernels_policy_array, exact_policy_value, match_online, simulate
-from matching._kernels_policy import uniform
-from matching._kernels_policy_array import BATCHED_METHODS, batched_policy, run_policy, uniforms
+from matching import (
+    BayesianMatching,
+    _kernels_array,
+    _kernels_policy_array,
+    _kernels_rollout_array,
+    exact_policy_value,
+    match_online,
+    simulate,
+)
+from matching._kernels_policy import continuation, uniform
+from matching._kernels_policy_array import batched_policy, run_policy, uniforms
+from matching._kernels_rollout_array import _coins, _future, batched_rollout, run_rollout
 from matching._result import PolicyTables
 from matching._simulate import draw_arrivals, sampled_totals
-from solvers import BackendError
-from solvers._core.arrays import host_namespace
+from solvers._core.arrays import host_namespace, to_host
 from solvers._core.backend import Backend
 
+METHODS = ("pivotal", "independent", "rollout", "dual-price", "greedy")
 DEVICE = Backend("array", _kernels_array, array_api_strict, array_api_strict.Device("device1"))
 HOST = Backend("array", _kernels_array, host_namespace)
 
@@ -36,7 +45,7 @@ def test_the_host_draws_the_numbers_of_the_compiled_policies():
 
 @pytest.mark.parametrize("backend", [HOST, DEVICE], ids=["numpy", "array_api_strict on its second device"])
 @pytest.mark.parametrize("salvage", [True, False])
-@pytest.mark.parametrize("method", BATCHED_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_batched_runs_are_the_compiled_runs(method, salvage, backend):
     rng = np.random.default_rng(61)
     instances = [tiny(rng, scale=("plain", "wild")[trial % 2]) for trial in range(6)]
@@ -63,6 +72,45 @@ def test_crowded_rows_discard_and_salvage_as_the_compiled_runs_do():
     assert outcomes[0] > 1.05 * outcomes[1]
 
 
+@pytest.mark.parametrize("backend", [HOST, DEVICE], ids=["numpy", "array_api_strict on its second device"])
+def test_the_future_of_all_runs_is_proved_at_once(backend):
+    rng = np.random.default_rng(69)
+    for trial in range(10):
+        instance = tiny(rng, scale=("plain", "wild")[trial % 2])
+        result = match_online(instance, method="rollout", scaling="none")
+        certificate, rates = result.certificate, rng.random(len(result.certificate.rates))
+        result["certificate"] = type(certificate)(certificate.prices, rates, 16)
+        rollout = batched_rollout(PolicyTables.of(result), backend)
+        edges, m = instance.units[0], instance.n_units
+        free = rng.random((7, m + 1)) < 0.6
+        free[:, m] = False
+        for t in range(-1, instance.n_times):
+            value, loss = map(to_host, _future(rollout, t, backend.take(free)))
+            for run in range(len(free)):
+                data = (edges.start, edges.node, edges.weight, instance.probabilities.ravel(), rates)
+                state = free[run, :m].astype(float)
+                whole, _, by_unit = continuation(*data, instance.n_types, 16, t + 1, state, False)
+                assert value[run] == pytest.approx(whole, rel=1e-12, abs=1e-300)
+                assert loss[run, :m] * state == pytest.approx(by_unit * state, rel=1e-9, abs=1e-12 * whole)
+
+
+def test_rollouts_with_bad_prices_fall_back_to_coins_as_the_compiled_runs_do(monkeypatch):
+    # Dual prices 0 make every bid price too high; random rates crowd the rows, so that there are coins to throw.
+    rng = np.random.default_rng(70)
+    drops = []
+    monkeypatch.setattr(_kernels_rollout_array, "_coins", lambda *given: drops.append(_coins(*given)) or drops[-1])
+    for salvage in (True, False):
+        instance = BayesianMatching(np.full((6, 2), 0.45), np.round(rng.lognormal(size=(6, 2, 5)), 3))
+        result = match_online(instance, method="rollout", scaling="none", salvage=salvage)
+        certificate = result.certificate
+        rates = rng.random(len(certificate.rates)) ** 0.3
+        result["certificate"] = type(certificate)(0.0 * certificate.prices, rates, 64)
+        result["blend"] = 1.0
+        compiled = totals(result, 300, 5)
+        np.testing.assert_allclose(totals(result, 300, 5, DEVICE), compiled, rtol=1e-12)
+    assert any(to_host(drop).any() for drop in drops if drop is not None)
+
+
 def test_runs_do_not_depend_on_how_many_advance_together(monkeypatch):
     instance = medium(np.random.default_rng(63), 8, 20, 2, 4)
     policy = batched_policy(PolicyTables.of(match_online(instance, method="pivotal")), DEVICE)
@@ -71,9 +119,13 @@ def test_runs_do_not_depend_on_how_many_advance_together(monkeypatch):
     together = run_policy(policy, keys, arrivals)
     monkeypatch.setattr(_kernels_policy_array, "MARKS_AT_ONCE", 7 * (instance.n_units + 1))
     assert np.array_equal(run_policy(policy, keys, arrivals), together)
+    rollout = batched_rollout(PolicyTables.of(match_online(instance, method="rollout")), DEVICE)
+    together = run_rollout(rollout, keys, arrivals)
+    monkeypatch.setattr(_kernels_rollout_array, "CELLS_AT_ONCE", 200_000)
+    np.testing.assert_allclose(run_rollout(rollout, keys, arrivals), together, rtol=1e-12)
 
 
-@pytest.mark.parametrize("method", BATCHED_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_batched_means_agree_with_exact_values(method):
     rng = np.random.default_rng(65)
     for _ in range(3):
@@ -86,21 +138,19 @@ def test_batched_means_agree_with_exact_values(method):
 
 def test_simulate_takes_a_backend():
     instance = medium(np.random.default_rng(67), 8, 20, 2, 4)
-    results = {method: match_online(instance, method=method) for method in BATCHED_METHODS}
+    results = {method: match_online(instance, method=method) for method in METHODS}
     compiled = simulate(instance, results, 300, rng=1, offline_runs=20)
     batched = simulate(instance, results, 300, rng=1, offline_runs=20, backend="array")
-    assert list(batched["name"]) == [*BATCHED_METHODS, "offline optimum"]
+    assert list(batched["name"]) == [*METHODS, "offline optimum"]
     for column in ("mean", "standard_error", "ratio", "difference", "difference_error"):
         np.testing.assert_allclose(batched[column], compiled[column], rtol=1e-9, atol=1e-12)
-    with pytest.raises(BackendError, match=r"'prices'.*'rollout'.*numba"):
-        simulate(instance, {"prices": match_online(instance, method="rollout")}, 10, backend="array")
     with pytest.raises(ValueError, match="backend"):
         simulate(instance, results, 10, backend="gpu")
 
 
 def test_nodes_nobody_wants_and_times_nobody_comes():
     instance = BayesianMatching(np.zeros((3, 2)), np.zeros((3, 2, 2)))
-    for method in BATCHED_METHODS:
+    for method in METHODS:
         assert not totals(match_online(instance, method=method), 5, 0, DEVICE).any()
 
 

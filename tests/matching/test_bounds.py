@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from fractions import Fraction
 
@@ -76,6 +77,24 @@ def test_every_rate_vector_has_a_policy_at_least_as_good_as_proved(method):
         assert proved.published_below <= value * (1 + 1e-12), trial
         salvaged = with_rates(instance, rates, method, 64, salvage=True)
         assert exact_policy_value(instance, salvaged) >= (value if method != "rollout" else proved.value) * (1 - 1e-12)
+
+
+def test_no_blend_of_prices_takes_what_is_proved():
+    # Without prices on the types every node waits for the best, with large ones every node goes at once: bad advice.
+    rng = np.random.default_rng(12)
+    differ = 0
+    for trial in range(60):
+        instance = tiny(rng)
+        result = match_online(instance, method="rollout", salvage=False)
+        values = {}
+        for level, blend in ((0.0, 0.0), (0.0, 1.0), (0.0, 0.6), (1e3, 1.0)):
+            prices = np.full(instance.probabilities.shape, level)
+            result["certificate"] = dataclasses.replace(result.certificate, prices=prices)
+            result["blend"] = blend
+            values[level, blend] = exact_policy_value(instance, result)
+        assert min(values.values()) >= result.fun * (1 - 1e-11), trial
+        differ += max(values.values()) > min(values.values()) * (1 + 1e-6)
+    assert differ >= 10
 
 
 def test_error_bounds_enclose_rational_arithmetic():
