@@ -193,7 +193,7 @@ def test_edges_of_certificates(method, backend):
         (base + 1e8, halves, None),
         (rng.standard_normal((6, 30)), np.arange(6) % 2, None),
         (base, halves, np.array([1.0, 1.0, 0.0, 2.0, 1.0, 0.0, 3.0, 1.0])),
-        (np.zeros((4, 2)) + [3.0, 4.0], np.zeros(4, dtype=int), None),
+        (np.tile([3.0, 4.0], (4, 1)), np.zeros(4, dtype=int), None),
     ]
     for X, labels, weight in cases:
         result = solvers.certify_kmeans(
