@@ -72,8 +72,8 @@ ax.legend()
 # How many restarts are enough
 # ----------------------------
 # Sixty-four tumour cell lines, described by the expression of 6830 genes. Branch and bound proves the best clustering into each
-# number of groups within a second or two, and so tells what restarts of k-means miss: with eight or more groups, a hundred of them
-# are not enough.
+# number of groups within a second or two, and so tells what restarts of k-means miss: with eight or more groups, a hundred of
+# them are not enough.
 X = solvers.load_example("nci60").data
 counts = np.arange(2, 11)
 optimal = [solvers.kmeans_sdp(X, int(k), method="exact", tol=1e-4, rng=7, time_limit=20) for k in counts]

@@ -86,13 +86,17 @@ def certificates() -> None:
 def memory() -> None:
     """Peak of a fresh process that makes points like gmm(200000,20,4,1.0), its centres to two digits, and certifies them."""
     work = (
-        "import resource, numpy as np, solvers; n = 200_000; labels = np.repeat(np.arange(4), n // 4);"
+        "import numpy as np, solvers; n = 200_000; labels = np.repeat(np.arange(4), n // 4);"
         "X = np.random.default_rng(0).standard_normal((n, 20)); X[np.arange(n), labels] += 7.0;"
         "solvers.certify_kmeans(X, labels, tol=1e-6);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     )
-    found = float(subprocess.run([sys.executable, "-c", work], capture_output=True, check=True, cwd=ROOT).stdout)
-    row("certify n=200000, memory of the process", f"{found:.0f} MiB", "-", "< 500 MB", found * 1.048576 < 500)
+    if not Path("/proc/self/status").is_file():
+        print("certify n=200000, memory: left out, this system does not tell the peak of a process")
+        return
+    found = subprocess.run([sys.executable, "-c", work], capture_output=True, check=True, cwd=ROOT).stdout
+    megabytes = 1.024e-3 * float(found)
+    row("certify n=200000, memory of the process", f"{megabytes:.0f} MB", "-", "< 500 MB", megabytes < 500)
 
 
 def relaxations() -> None:
