@@ -103,7 +103,7 @@ def _sweep(points: FloatArray, weights: FloatArray, labels: IntArray, n_clusters
     return moved
 
 
-@njit()
+@njit(fastmath={"reassoc", "contract"})
 def structured_moments(
     points: FloatArray,
     weights: FloatArray,

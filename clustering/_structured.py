@@ -27,6 +27,9 @@ MAX_SCALED_PAIRS = 28
 FIRST_STEP = 0.2
 PAIR_SWEEPS = 6
 PAIR_PROGRESS = 0.02
+# Relative gap below which scales of pairs are not searched: what keeps it open then are single rows between two clusters,
+# and on 50,000 rows with gaps of 1e-6 and 1e-9 the search closed 3 % of it.
+PAIRS_GAP = 1e-4
 # Pairs of clusters beyond this count are left out, the most distant ones first: the eigenproblem stays small.
 MAX_COLUMNS = 1_200
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
@@ -60,7 +63,8 @@ def scale_trials(groups: Groups, target: float, *, pairs: bool = True) -> Iterat
             best = trial
         yield trial
     n_pairs = groups.problem.n_clusters * (groups.problem.n_clusters - 1) // 2
-    if pairs and best is not None and best.estimate < target and 1 < n_pairs <= MAX_SCALED_PAIRS:
+    worthwhile = best is not None and best.estimate < min(target, groups.cost * (1.0 - PAIRS_GAP))
+    if pairs and best is not None and worthwhile and 1 < n_pairs <= MAX_SCALED_PAIRS:
         yield from _pair_scale_trials(groups, best, target)
 
 

@@ -24,6 +24,13 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks([KMeansSDP(n_clusters=2), ILASDP(n_clusters=2)])
+def test_scikit_learn_checks_of_the_default_settings(estimator, check):
+    check(estimator)
+
+
 def test_kmeans_estimator_is_the_entry():
     X = solvers.load_example("iris").data
     model = KMeansSDP(3, method="exact", tol=1e-4, random_state=0).fit(X)

@@ -86,6 +86,52 @@ def test_any_dual_point_bounds_every_labelling():
         assert value - error <= least + 1e-12 * abs(least)
 
 
+def test_affinities_are_minus_twice_the_likelihood():
+    """With A_k = X S_k^{-1} X^T - 1/2 (a_k 1^T + 1 a_k^T) - log|S_k| 1 1^T: sum_k <A_k, Z_k> = -2 NLL."""
+    X, labels = _points(14, 40, 3, 3)
+    model = fit_model(X, labels, 3, Regularisation("full", False, 0.2, 1e-6))
+    total = 0.0
+    for k in range(3):
+        inner = X @ np.linalg.solve(model.covariances[k], X.T)
+        affinity = inner - 0.5 * (np.diag(inner)[:, None] + np.diag(inner)) - np.linalg.slogdet(model.covariances[k])[1]
+        total += affinity[np.ix_(labels == k, labels == k)].sum() / (labels == k).sum()
+    assert total == pytest.approx(-2.0 * model.nll(X, labels), rel=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_spheres_of_one_variance_make_both_relaxations_one(seed):
+    """Primal at Z_k = Z / K and dual at any multipliers: LA = k-means / (2 s^2) + (n p / 2) log s^2, identically."""
+    rng = np.random.default_rng(seed)
+    n, p, n_clusters = 30, 2, 3
+    X, labels = _points(4 + seed, n, p, n_clusters)
+    X = X - X.mean(axis=0)
+    scatter, variance = float(np.sum(X * X)), 0.3 + seed
+    constant = 0.5 * n * p * np.log(variance)
+    model = fit_model(X, labels, n_clusters, Regularisation("spherical", False, 1.0, 0.0))
+    model = dataclasses.replace(
+        model,
+        covariances=np.stack([variance * np.eye(p)] * n_clusters),
+        factors=np.stack([np.sqrt(variance) * np.eye(p)] * n_clusters),
+        log_determinants=np.full(n_clusters, p * np.log(variance)),
+    )
+    mixture = rng.dirichlet(np.ones(4))
+    z = sum(
+        share * (np.equal.outer(g, g) / np.bincount(g)[g])
+        for share, g in zip(mixture, (rng.permutation(labels) for _ in range(4)), strict=True)
+    )
+    split = sum(np.sum(model.cost_matrix(X, k) * z) / n_clusters for k in range(n_clusters))
+    assert split == pytest.approx((scatter - np.sum((X @ X.T) * z)) / (2 * variance) + constant, rel=1e-10)
+    y, b = rng.standard_normal(n), np.abs(rng.standard_normal((n, n)))
+    b = b + b.T
+    least = np.linalg.eigvalsh(-X @ X.T - 0.5 * (y[:, None] + y) - b)[0]
+    kmeans_dual = scatter + y.sum() + n_clusters * least
+    shifted = (np.sum(X * X, axis=1) + y) / (2 * variance) + 0.5 * p * np.log(variance)
+    proof = AssignmentCertificate(shifted, np.stack([b / (2 * variance)] * n_clusters))
+    value, error = assignment_bound(X, model, proof)
+    assert value == pytest.approx(kmeans_dual / (2 * variance) + constant, rel=1e-10)
+    assert 0 <= error < 1e-8 * abs(value)
+
+
 def test_equal_covariances_reduce_to_the_kmeans_relaxation():
     X, labels = _points(4, 30, 2, 3)
     X = X - X.mean(axis=0)
@@ -206,6 +252,44 @@ def test_edges():
         solvers.ila_sdp(X, 2, floor=1.5)
     with pytest.raises(ValueError, match="did you mean 'ward'"):
         solvers.ila_sdp(X, 2, options={"starts": ("warp",)})
+
+
+@pytest.mark.parametrize("method", ["relaxation", "low-rank", "subsample"])
+def test_edges_of_every_method(method):
+    rng = np.random.default_rng(15)
+    base = rng.standard_normal((9, 2))
+    line = np.outer(rng.standard_normal(12), [1.0, 2.0])
+    cases = [
+        ("one cluster", base, 1, {}),
+        ("as many clusters as rows", base, 9, {}),
+        ("one column", rng.standard_normal((14, 1)), 2, {}),
+        ("far outlier", np.vstack([base, [[1e6, 0.0]]]), 2, {}),
+        ("far from the origin", base + 1e8, 2, {}),
+        ("singular covariances", line, 2, {}),
+        ("singular covariances of each type", line, 2, {"covariance_type": "tied"}),
+        ("more columns than rows", rng.standard_normal((7, 12)), 2, {"covariance_type": "diag"}),
+        ("no floor", np.repeat(base[:4], 3, axis=0), 2, {"floor": 0.0}),
+    ]
+    for what, X, n_clusters, problem in cases:
+        result = solvers.ila_sdp(
+            X, n_clusters, method=method, rng=0, options={"starts": ("kmeans",), "sample_size": 8}, **problem
+        )
+        assert np.isfinite(result.fun), what
+        assert result.fun <= result.assignment_bound, what
+        assert set(np.unique(result.labels)) == set(range(n_clusters)), what
+        assert solvers.verify(result, X, n_clusters, **problem), what
+
+
+def test_limits_leave_labels_and_a_bound():
+    X, _ = _points(16, 360, 3, 3)
+    short = solvers.ila_sdp(X, 3, rng=0, time_limit=0.05)
+    assert short.status is solvers.Status.TIME_LIMIT
+    stopped = solvers.ila_sdp(X, 3, rng=0, callback=lambda intermediate_result: True, options={"assignment_tol": 1e-1})
+    assert stopped.status is solvers.Status.CALLBACK_STOP
+    for result in (short, stopped):
+        assert np.isfinite(result.fun)
+        assert result.fun <= result.assignment_bound
+        assert solvers.verify(result, X, 3)
 
 
 def test_results_survive_pickling_and_reject_tampering():

@@ -176,6 +176,38 @@ def test_edges(method):
             assert result.bound <= best * (1 + 1e-9) + 1e-14 * result.scale
 
 
+@pytest.mark.parametrize("method", ["auto", "structured", "admm", "blocks"])
+@pytest.mark.parametrize("backend", ["numba", "array"])
+def test_edges_of_certificates(method, backend):
+    rng = np.random.default_rng(9)
+    base = rng.standard_normal((8, 2))
+    halves = np.arange(8) % 2
+    lone = np.array([0] * 8 + [1])
+    cases = [
+        (base, np.zeros(8, dtype=int), None),
+        (base, np.arange(8), None),
+        (base[:, :1], halves, None),
+        (np.repeat(base, 2, axis=0), np.repeat(halves, 2), None),
+        (np.column_stack([base, np.ones(8)]), halves, None),
+        (np.vstack([base, [[1e6, 0.0]]]), lone, None),
+        (base + 1e8, halves, None),
+        (rng.standard_normal((6, 30)), np.arange(6) % 2, None),
+        (base, halves, np.array([1.0, 1.0, 0.0, 2.0, 1.0, 0.0, 3.0, 1.0])),
+        (np.tile([3.0, 4.0], (4, 1)), np.zeros(4, dtype=int), None),
+    ]
+    for X, labels, weight in cases:
+        result = solvers.certify_kmeans(
+            X, labels, sample_weight=weight, method=method, backend=backend, tol=1e-9, max_iter=80
+        )
+        assert 0.0 <= result.bound <= result.fun
+        heavy = slice(None) if weight is None else weight > 0
+        assert np.array_equal(result.labels[heavy], labels[heavy])
+        assert solvers.verify(result, X, labels, sample_weight=weight)
+        if len(X) <= 9:
+            best = best_cost(X, int(labels.max()) + 1, weight)
+            assert result.bound <= best * (1 + 1e-9) + 1e-14 * result.scale
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_short_time_limit_leaves_labels_and_a_valid_bound(method):
     X, _ = _gmm(400, 6, 4, 0.4)
