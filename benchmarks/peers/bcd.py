@@ -1,9 +1,8 @@
-"""Coordinate descent against skglm, celer, scikit-learn, SciPy, OSQP and pyamg at equal certified gaps.
+"""Coordinate descent against skglm, celer and scikit-learn at equal certified gaps; graphs are in bcd_graphs.py.
 
-The judge rebuilds a Fenchel dual point from every answer and asks for a certified gap of 1e-6 F(0), or on linear systems
-for a relative residual. Each peer runs at the loosest tolerance of a ladder that the judge accepts, found beforehand and
-untimed; where its tightest is refused, that is what is timed and the line says REFUSED. First-call
-compilation is left out of every figure.
+The judge rebuilds a Fenchel dual point from every answer and asks for a certified gap of 1e-6 F(0). Each peer runs at the
+loosest tolerance of a ladder that the judge accepts, found beforehand and untimed; where its tightest is refused, that is what
+is timed and the line says REFUSED. First-call compilation is left out of every figure.
 
     OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/peers/bcd.py [--quick]
 """
@@ -18,14 +17,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 import scipy.sparse
-import scipy.sparse.linalg
-from _compare import Judgement, Solver, TimesLess, TimesOf, Workload, main
+from _compare import Judgement, Solver, TimesOf, Workload, main
 
 import solvers
 from solvers import bcd
-from solvers._core.jit import njit
 from solvers.bcd._problem import composite
 
 LADDER = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
@@ -185,203 +181,6 @@ def models() -> list[Workload]:
     return made
 
 
-# -- graphs --------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class System:
-    """Q, c, a box or none; the least objective once a tight run is done."""
-
-    Q: Any
-    c: np.ndarray
-    box: tuple[float, float] | None = None
-    best: float | None = None
-
-    def objective(self, x: np.ndarray) -> float:
-        return 0.5 * float(x @ (self.Q @ x)) - float(self.c @ x)
-
-
-def lattice(side: int, share: float, bounded: bool) -> System:
-    """A square lattice of unit weights, some nodes labelled at random, unknowns kept."""
-    rng = np.random.default_rng(0)
-    n = side * side
-    nodes = np.arange(n).reshape(side, side)
-    rows = np.concatenate([nodes[:, :-1].ravel(), nodes[:-1].ravel()])
-    columns = np.concatenate([nodes[:, 1:].ravel(), nodes[1:].ravel()])
-    W = scipy.sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(n, n)).tocsr()
-    W = W + W.T
-    known = rng.choice(n, int(share * n), replace=False)
-    labels = rng.standard_normal(len(known))
-    labels = labels + 0.5 if bounded else 10.0 * labels
-    L = scipy.sparse.csr_array(scipy.sparse.diags_array(W.sum(axis=1)) - W)
-    unknown = np.setdiff1d(np.arange(n), known)
-    Q = scipy.sparse.csr_array(L[unknown][:, unknown])
-    return System(Q, W[unknown][:, known] @ labels, (0.0, 1.0) if bounded else None)
-
-
-def random_tree(n: int) -> System:
-    """A random recursive tree with log-normal weights, 1e-4 added to the diagonal."""
-    rng = np.random.default_rng(0)
-    parents = np.array([rng.integers(0, i) for i in range(1, n)])
-    weights = np.exp(rng.standard_normal(n - 1))
-    W = scipy.sparse.coo_array((weights, (np.arange(1, n), parents)), shape=(n, n)).tocsr()
-    W = W + W.T
-    Q = scipy.sparse.csr_array(scipy.sparse.diags_array(W.sum(axis=1) + 1e-4) - W)
-    return System(Q, rng.standard_normal(n))
-
-
-def judge_system(tolerance: float) -> Callable[[System, np.ndarray], Judgement]:
-    def judge(data: System, x: np.ndarray) -> Judgement:
-        residual = float(np.linalg.norm(data.Q @ x - data.c) / np.linalg.norm(data.c))
-        return Judgement(residual, f"residual {residual:.1e}", residual <= tolerance)
-
-    return judge
-
-
-def judge_boxed(data: System, x: np.ndarray) -> Judgement:
-    """Objective above the best known, relative, of the projected answer."""
-    assert data.box is not None
-    if data.best is None:
-        data.best = solvers.minimize_bcd(bcd.Quadratic(data.Q, data.c), bcd.Box(*data.box), tol=1e-11).fun
-    above = (data.objective(np.clip(x, *data.box)) - data.best) / abs(data.best)
-    return Judgement(above, f"objective {above:.1e} above the best", above <= GAP)
-
-
-@njit()
-def _sor(data: Any, indices: Any, indptr: Any, diagonal: Any, c: Any, omega: float, x: Any, tolerance: float) -> int:
-    """Projected successive over-relaxation on [0, 1] until the largest move is small."""
-    for sweep in range(20_000):
-        largest = 0.0
-        for i in range(len(x)):
-            total = c[i]
-            for k in range(indptr[i], indptr[i + 1]):
-                total -= data[k] * x[indices[k]]
-            fresh = min(max(x[i] + omega * total / diagonal[i], 0.0), 1.0)
-            largest = max(largest, abs(fresh - x[i]))
-            x[i] = fresh
-        if largest <= tolerance:
-            return sweep
-    return -1
-
-
-def relax(data: System, omega: float) -> np.ndarray:
-    x = np.zeros(len(data.c))
-    _sor(data.Q.data, data.Q.indices, data.Q.indptr, data.Q.diagonal(), data.c, omega, x, 1e-5)
-    return x
-
-
-def tuned_relaxation(share: float) -> Callable[[System], np.ndarray]:
-    """A relaxation factor set by hand for each share of labels, not searched for: a stand-in for a tuned one."""
-    return lambda data: relax(data, 1.9 if share < 0.01 else 1.6)
-
-
-def by_lbfgs(data: System) -> np.ndarray:
-    assert data.box is not None
-
-    def both(x: np.ndarray) -> tuple[float, np.ndarray]:
-        image = data.Q @ x
-        return 0.5 * float(x @ image) - float(data.c @ x), image - data.c
-
-    options = {"maxiter": 20_000, "maxfun": 50_000, "ftol": 1e-11, "gtol": 1e-7}
-    bounds = scipy.optimize.Bounds(*data.box)
-    return np.asarray(
-        scipy.optimize.minimize(
-            both, np.zeros(len(data.c)), jac=True, method="L-BFGS-B", bounds=bounds, options=options
-        ).x
-    )
-
-
-def by_osqp(data: System) -> np.ndarray:
-    import osqp
-
-    assert data.box is not None
-    n = len(data.c)
-    solver = osqp.OSQP()
-    upper = scipy.sparse.csc_matrix(scipy.sparse.triu(data.Q))
-    solver.setup(
-        P=upper, q=-data.c, A=scipy.sparse.eye(n, format="csc"), l=np.full(n, data.box[0]), u=np.full(n, data.box[1]),
-        eps_abs=1e-6, eps_rel=1e-6, verbose=False, max_iter=20_000,
-    )  # fmt: skip
-    return np.asarray(solver.solve().x)
-
-
-def by_pyamg(data: System) -> np.ndarray:
-    import pyamg
-
-    matrix = scipy.sparse.csr_matrix(data.Q)
-    return np.asarray(pyamg.ruge_stuben_solver(matrix).solve(data.c, tol=1e-6, accel="cg"))
-
-
-def ours_free(data: System) -> np.ndarray:
-    return np.asarray(solvers.minimize_bcd(bcd.Quadratic(data.Q, data.c), tol=1e-9).x)
-
-
-def ours_boxed(data: System) -> np.ndarray:
-    return np.asarray(solvers.minimize_bcd(bcd.Quadratic(data.Q, data.c), bcd.Box(0.0, 1.0), tol=GAP).x)
-
-
-def graphs() -> list[Workload]:
-    warm = Solver("minimize_bcd", ours_boxed, prepare=lambda: solvers.warm_up("minimize_bcd"))
-    free = Solver("minimize_bcd", ours_free, prepare=lambda: solvers.warm_up("minimize_bcd"))
-    cg = Solver("SciPy CG", lambda d: scipy.sparse.linalg.cg(d.Q, d.c, rtol=1e-6)[0])
-    tree = cache(random_tree)
-    factors = cache(lambda n: bcd.ForestFactor(random_tree(n).Q))
-    splu = Solver("SciPy spsolve", lambda d: scipy.sparse.linalg.spsolve(d.Q.tocsc(), d.c))
-    boxed = [
-        Workload(
-            name=f"bounded-lattice-{side}-{share:g}",
-            data=lambda seed, side=side, share=share: lattice(side, share, True),
-            ours=warm,
-            peers=(
-                Solver("L-BFGS-B", by_lbfgs, seeds=1),
-                Solver("OSQP", by_osqp, needs=("osqp",), seeds=1),
-                Solver("projected SOR", tuned_relaxation(share)),
-            ),
-            judge=judge_boxed,
-            targets=(TimesLess("L-BFGS-B", 15.0), TimesLess("OSQP", 10.0), TimesOf("projected SOR", 1.0)),
-            quick=side == 256,
-        )
-        for side, share in ((256, 0.04), (256, 0.002), (512, 0.04))
-    ]
-    return [
-        Workload(
-            name="forest-cold-200000",
-            data=lambda seed: tree(200_000),
-            ours=Solver("solve_forest", lambda d: bcd.solve_forest(d.Q, d.c), prepare=lambda: tree(200_000)),
-            peers=(splu,),
-            judge=judge_system(1e-10),
-            targets=(TimesOf("SciPy spsolve", 0.15),),
-            quick=True,
-        ),
-        Workload(
-            name="forest-new-right-hand-side-200000",
-            data=lambda seed: tree(200_000),
-            ours=Solver("ForestFactor.solve", lambda d: factors(200_000).solve(d.c), prepare=lambda: factors(200_000)),
-            peers=(splu,),
-            judge=judge_system(1e-10),
-            targets=(TimesOf("SciPy spsolve", 0.02),),
-            quick=True,
-        ),
-        *boxed,
-        Workload(
-            name="free-lattice-512-0.04",
-            data=lambda seed: lattice(512, 0.04, False),
-            ours=free,
-            peers=(cg,),
-            judge=judge_system(2e-6),
-            targets=(TimesOf("SciPy CG", 0.6),),
-        ),
-        Workload(
-            name="free-lattice-512-0.001",
-            data=lambda seed: lattice(512, 0.001, False),
-            ours=free,
-            peers=(cg, Solver("pyamg", by_pyamg, needs=("pyamg",))),
-            judge=judge_system(1e-5),
-            targets=(TimesOf("pyamg", 1.0),),
-        ),
-    ]
-
-
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    sys.exit(main("Block coordinate descent", [*models(), *graphs()]))
+    sys.exit(main("Block coordinate descent", models()))
