@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from solvers._core.lazy import lazy_names
 from solvers.bcd._forest import ForestFactor, NotAForestError, solve_forest
+from solvers.bcd._incremental import IncrementalQuadratic
 from solvers.bcd._label_propagation import PropagationCertificate, PropagationResult, label_propagation
 from solvers.bcd._loss import LinearLoss, Loss
 from solvers.bcd._losses import Huber, LeastSquares, Logistic, Softmax
@@ -26,6 +27,7 @@ __all__ = [
     "ForestFactor",
     "GroupL2",
     "Huber",
+    "IncrementalQuadratic",
     "LeastSquares",
     "LinearLoss",
     "Logistic",

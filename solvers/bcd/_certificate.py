@@ -8,13 +8,7 @@ where e_j >= 0 is how far q lies outside the domain of phi*. Losses and penaltie
 phi(x) <= F for any attained F, which bounds |x_j| by a radius R_j; the last sum is charged as sum e_j R_j. A theta that
 violates penalised coordinates is scaled down first, which costs less.
 
-For a quadratic f(x) = x^T Q x / 2 - c^T x and every point u, with q = c - Q u = q' + v, q' in the domain of phi*,
-
-    f(x) + phi(x)  >=  -u^T Q u / 2 - phi*(q') - v^T u - v^T Q^{-1} v / 2.                                    (2)
-
-The inverse is bounded without a factorisation: if w > 0 and s = (2 diag Q - |Q|) w > 0, then Q is positive definite and
-|Q^{-1} v| <= max_j (|v_j| / s_j) w (comparison matrices, Ostrowski 1937). Failing that, a proved least eigenvalue serves, or
-radii as in (1).
+Quadratics have a certificate of their own, :mod:`solvers.bcd._quadratic_certificate`.
 
 Every function returns the value and a bound on its rounding error. A published bound is reduced by **twice** that error and
 verification subtracts it once, so that a correct recomputation elsewhere always re-establishes the claim. Nothing here is
@@ -37,9 +31,8 @@ from solvers._core.linalg import UNIT
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._losses import LeastSquares, Logistic, Softmax
 from solvers.bcd._penalties import SeparableTerm, Term
-from solvers.bcd._quadratic import Quadratic
 
-__all__ = ["LinearCertifier", "LowerBound", "QuadraticCertifier"]
+__all__ = ["UNDERFLOW", "LinearCertifier", "LowerBound"]
 
 # Unpenalised columns whose singular values are worth computing: entries times columns.
 RADIUS_WORK = 2e9
@@ -51,7 +44,7 @@ SUBNORMAL = 2.0**-1074
 
 @dataclass(frozen=True)
 class LowerBound:
-    """A value of (1) or (2) with a bound on its rounding error."""
+    """A value of (1) with a bound on its rounding error."""
 
     value: float
     error: float
@@ -293,84 +286,3 @@ class LinearCertifier:
             return None
         columns = self._free_columns(free)
         return None if columns is None else self.loss.to_device(scipy.linalg.orth(columns))
-
-
-class QuadraticCertifier:
-    """Evaluates (2) for one quadratic and penalty."""
-
-    def __init__(self, loss: Quadratic, term: Term) -> None:
-        self.loss = loss
-        self.term = term
-
-    def sound_weights(self, weights: FloatArray | None) -> FloatArray | None:
-        """s = (2 diag Q - |Q|) w, rounded down, if w and s are positive."""
-        if weights is None or not np.isfinite(weights).all() or np.any(weights <= 0):
-            return None
-        loss = self.loss
-        image = loss.absolute_image(weights)
-        slack = 2 * UNIT * (loss.row_counts + 8) * (image + 2.0 * loss.lipschitz * weights) + UNDERFLOW
-        sums = 2.0 * loss.lipschitz * weights - image - slack
-        return sums if np.all(sums > 0) else None
-
-    def evaluate(self, point: FloatArray, weights: FloatArray | None) -> LowerBound:
-        """(2) at a point; -inf where nothing is proved."""
-        loss = self.loss
-        image = to_host(loss.image(point))
-        size = np.abs(point)
-        most = loss.absolute_image(size) + np.abs(loss.host_c)
-        error = 1.01 * UNIT * (loss.row_counts + 8) * most + UNDERFLOW
-        q = loss.host_c - image
-        energy = -0.5 * float(np.sum(point * image))
-        slack = float(np.sum(size * error)) + 64 * UNIT * float(np.sum(size * most))
-        sums = self.sound_weights(weights)
-        if sums is not None or loss.curvature > 0:
-            return self._by_curvature(point, q, error, energy, slack, weights, sums)
-        return self._by_radius(point, q, error, energy, slack)
-
-    def _by_curvature(
-        self,
-        point: FloatArray,
-        q: FloatArray,
-        error: FloatArray,
-        energy: float,
-        slack: float,
-        weights: FloatArray | None,
-        sums: FloatArray | None,
-    ) -> LowerBound:
-        """(2); the rounding of q is part of v."""
-        inside = self.term.nearest_dual(q)
-        exact = self.term.conjugate(inside, np.zeros_like(q))
-        outside = q - inside
-        v = (np.abs(outside) + exact.excess) * (1 + 2 * UNIT) + error
-        if sums is not None:
-            assert weights is not None
-            charge = 0.5 * float(np.sum(v * weights)) * float(np.max(v / sums))
-        else:
-            charge = math.inf
-        if self.loss.curvature > 0:
-            charge = min(charge, 0.5 * float(np.sum(v * v)) / self.loss.curvature)
-        value = energy - exact.value - float(np.sum(outside * point)) - charge * (1 + 1e-12)
-        slack += 64 * UNIT * (exact.magnitude + float(np.sum(v * np.abs(point))))
-        slack += float(np.sum((error + exact.excess) * np.abs(point)))
-        return LowerBound(value, slack)
-
-    def _by_radius(
-        self, point: FloatArray, q: FloatArray, error: FloatArray, energy: float, slack: float
-    ) -> LowerBound:
-        """(2) without curvature: what lies outside the domain is charged by radii."""
-        conjugate = self.term.conjugate(q, error)
-        radius = self._radius()
-        charged = conjugate.excess > 0
-        charge = float(np.sum(conjugate.excess[charged] * radius[charged])) if np.any(charged) else 0.0
-        if self.loss.curvature < 0:
-            charge += 0.5 * -self.loss.curvature * float(np.sum((radius + np.abs(point)) ** 2))
-        value = energy - conjugate.value - charge * (1 + 1e-12)
-        if not math.isfinite(value):
-            return LowerBound(-math.inf, 0.0)
-        return LowerBound(value, slack + 64 * UNIT * (conjugate.magnitude + charge))
-
-    def _radius(self) -> FloatArray:
-        """|x_j| of any feasible point: only bounds count, since f may be negative."""
-        if isinstance(self.term, SeparableTerm):
-            return np.maximum(np.abs(self.term.lower), np.abs(self.term.upper))
-        return np.full(self.term.size, np.inf)

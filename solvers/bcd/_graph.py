@@ -1,6 +1,8 @@
 r"""The graph engine: sparse quadratics x^T Q x / 2 - c^T x with bounds or without, message passing inside.
 
+    few changes             from a start where few gradients stand out, only their surroundings move
     a forest, no bounds     leaf elimination: exact in one pass
+    near-forest, no bounds  trees and chains are eliminated exactly, then the core
     no bounds               an induced forest is eliminated exactly and the Schur complement of the rest is solved by
                             conjugate gradients, preconditioned by a second forest
     bounds                  projected over-relaxation finds the nodes held at a bound; the rest is then solved as above and
@@ -11,142 +13,34 @@ A :class:`GraphSolver` improves one point in steps, so that the caller can certi
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
 import scipy.sparse
 
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray
 from solvers._core.result import Status
-from solvers.bcd._forest_kernels import eliminate, greedy_forest, projected_sor, schur_cg, sweep
+from solvers.bcd._box_cg import solve_by_cg
+from solvers.bcd._local import LocalDescent
+from solvers.bcd._peel import FreeSystem
 from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, is_free
 from solvers.bcd._quadratic import Quadratic
-from solvers.bcd._run import Run
+from solvers.bcd._relaxation import ColouredRelaxation, first_omega
+from solvers.bcd._run import Run, shrink_wanted
 
-__all__ = ["GraphSolver", "SchurSystem", "solve_on_graph"]
+__all__ = ["GraphSolver", "solve_on_graph"]
 
-# Conjugate gradient iterations and relaxation sweeps between two looks at the gap.
-ITERATIONS = 40
-SWEEPS = 20
-LARGEST_OMEGA = 1.98
-
-
-class _Factor:
-    """Leaf elimination of an induced forest, renumbered in elimination order; other nodes of the list stand alone."""
-
-    def __init__(self, graph: scipy.sparse.csr_array, nodes: IntArray, inside: IntArray) -> None:
-        n = graph.shape[0]
-        order, parent, degree = (np.empty(n, dtype=np.int64) for _ in range(3))
-        weight, pivot = np.zeros(n), np.empty(n)
-        count = eliminate(
-            np.asarray(graph.data),
-            graph.indices.astype(np.int64),
-            graph.indptr.astype(np.int64),
-            inside,
-            order,
-            parent,
-            weight,
-            pivot,
-            degree,
-        )
-        alone = nodes[inside[nodes] == 0]
-        self.order: IntArray = np.concatenate([order[:count], alone])
-        place = np.full(n, -1, dtype=np.int64)
-        place[self.order] = np.arange(len(self.order))
-        pivot[alone] = graph.diagonal()[alone]
-        parent[alone] = -1
-        mine = parent[self.order]
-        self.up: IntArray = np.where(mine >= 0, place[np.maximum(mine, 0)], -1)
-        self.pivot: FloatArray = pivot[self.order]
-        self.ratio: FloatArray = np.where(mine >= 0, weight[self.order] / self.pivot, 0.0)
-
-    @property
-    def sound(self) -> bool:
-        """Whether every pivot is positive."""
-        return bool(np.all(self.pivot > 0))
-
-
-class SchurSystem:
-    """Q x = c, one forest eliminated, the rest iterated; ``exact`` where nothing is left to iterate."""
-
-    def __init__(self, graph: scipy.sparse.csr_array) -> None:
-        n = graph.shape[0]
-        self.graph = graph
-        indices, indptr = graph.indices.astype(np.int64), graph.indptr.astype(np.int64)
-        parent, stamp, inside = (np.empty(n, dtype=np.int64) for _ in range(3))
-        # Natural order keeps neighbours together in memory.
-        greedy_forest(np.arange(n), indices, indptr, parent, stamp, inside)
-        self.first = _Factor(graph, np.flatnonzero(inside), inside)
-        rest = np.flatnonzero(inside == 0)
-        self.exact = len(rest) == 0
-        self.sound = self.first.sound
-        if self.exact or not self.sound:
-            return
-        second = np.empty(n, dtype=np.int64)
-        greedy_forest(rest, indices, indptr, parent, stamp, second)
-        self.second = _Factor(graph, rest, second)
-        self.sound = self.second.sound
-        upper = graph[self.first.order]
-        lower = graph[self.second.order]
-        self._across = _arrays(upper[:, self.second.order])
-        self._down = _arrays(lower[:, self.first.order])
-        self._own = _arrays(lower[:, self.second.order])
-        self._state: tuple[FloatArray, FloatArray, FloatArray, float] | None = None
-
-    def sibling(self) -> SchurSystem:
-        """The same factors with a state of its own."""
-        return copy.copy(self)
-
-    def begin(self, x: FloatArray, c: FloatArray) -> None:
-        """Start (or restart) the iteration at x."""
-        self._c = c
-        self._target = 0.0
-        self._state = None
-        self._x = x
-
-    def step(self, iterations: int) -> FloatArray | None:
-        """Some iterations; the point with the forest eliminated exactly, or None where Q is not definite."""
-        first = self.first
-        if self.exact:
-            return self._solve_first(self._c - 0.0)
-        second = self.second
-        down = _matrix(self._down, (len(second.order), len(first.order)))
-        if self._state is None:
-            x = self._x[second.order].copy()
-            own = _matrix(self._own, (len(x), len(x)))
-            across = _matrix(self._across, (len(first.order), len(x)))
-            inner = self._first_inverse(self._c[first.order] - across @ x)
-            r = self._c[second.order] - own @ x - down @ inner
-            self._state = (x, r, np.zeros_like(x), -1.0)
-        x, r, p, rho = self._state
-        rho = schur_cg(
-            first.up, first.ratio, first.pivot, second.up, second.ratio, second.pivot,
-            *self._down, *self._across, *self._own, x, r, p, rho, iterations, 0.0,
-        )  # fmt: skip
-        if rho < 0.0:
-            return None
-        self._state = (x, r, p, rho)
-        across = _matrix(self._across, (len(first.order), len(x)))
-        out = np.empty(self.graph.shape[0])
-        out[second.order] = x
-        out[first.order] = self._first_inverse(self._c[first.order] - across @ x)
-        return out
-
-    def _first_inverse(self, b: FloatArray) -> FloatArray:
-        first, count = self.first, len(self.first.order)
-        out = np.empty(count)
-        sweep(np.arange(count), first.up, first.ratio, first.pivot, np.ascontiguousarray(b), np.empty(count), out)
-        return out
-
-    def _solve_first(self, b: FloatArray) -> FloatArray:
-        """The whole matrix is a forest: solve, then correct once by the residual."""
-        order = self.first.order
-        out = np.zeros(len(b))
-        for _ in range(2):
-            out[order] += self._first_inverse((b - self.graph @ out)[order])
-        return out
+# Iterations between two looks at the gap: at most so many, and fewer where one takes long.
+MOST_ITERATIONS = 400
+ENTRIES_PER_STEP = 2e8
+# More sweeps than this to go: solving for the nodes away from their bounds is cheaper.
+SWEEPS_WORTH_A_SOLVE = 60
+FREE_RESIDUAL = 1e-10
+# Local descent starts where at most this share of the nodes stands out, and may take this many steps per node.
+FEW = 0.05
+LOCAL_BUDGET = 1.0
+LOCAL_SHRINK = 1e-2
 
 
 class GraphSolver:
@@ -160,120 +54,136 @@ class GraphSolver:
         self.graph = loss.graph
         self.free = is_free(term)
         # Between one-sided bounds the penalty is linear plus a square: part of the quadratic.
-        self.c = loss.host_c - np.where(term.lower >= 0, term.lam, -term.lam)
-        if np.any(term.l2):
+        self.c = loss.host_c if self.free else loss.host_c - np.where(term.lower >= 0, term.lam, -term.lam)
+        self._squares = bool(np.any(term.l2))
+        self.diagonal, self._row_sums = loss.lipschitz, loss.row_sums
+        if self._squares:
             self.graph = scipy.sparse.csr_array(self.graph + scipy.sparse.diags_array(term.l2, format="csr"))
-        self.diagonal = self.graph.diagonal()
-        self._l2 = term.l2
-        self._system: SchurSystem | None = None
-        self._factors: SchurSystem | None = None
-        self._begun = False
-        self._omega = 1.0
+            self.diagonal, self._row_sums = self.diagonal + term.l2, self._row_sums + term.l2
+        self.lower, self.upper = np.asarray(term.lower), np.asarray(term.upper)
+        self._factors: FreeSystem | None = None
+        self._system: FreeSystem | None = None
+        self._relaxation: ColouredRelaxation | None = None
+        self._local: LocalDescent | None = None
+        self._threshold = 0.0
         self._held: np.ndarray | None = None
+        self._iterations = int(min(MOST_ITERATIONS, max(20.0, ENTRIES_PER_STEP / max(self.graph.nnz, 1))))
 
     def share(self, other: GraphSolver) -> None:
         """Use the factors of a solver with the same Q."""
-        if self.free and other.free and not np.any(self._l2) and not np.any(other._l2):
-            if other._system is None:
-                other._system = SchurSystem(other.graph)
-            self._factors = other._system
+        if self.free and other.free:
+            if other._factors is None:
+                other._factors = FreeSystem(other.graph)
+            self._factors = other._factors
 
-    def step(self, x: FloatArray) -> FloatArray | None:
-        """A better point; None where the matrix turns out not to be definite."""
-        return self._free_step(x) if self.free else self._bounded_step(x)
-
-    def _free_step(self, x: FloatArray) -> FloatArray | None:
-        if self._system is None:
-            self._system = SchurSystem(self.graph) if self._factors is None else self._factors.sibling()
-        if not self._system.sound:
-            return None
-        if not self._begun:
-            self._begun = True
-            self._system.begin(x, self.c)
-        return self._system.step(ITERATIONS)
-
-    def _bounded_step(self, x: FloatArray) -> FloatArray | None:
-        term = self.problem.term
-        assert isinstance(term, SeparableTerm)
+    def step(self, x: FloatArray, shrink: float) -> FloatArray | None:
+        """A point whose squared residual is smaller by about the factor; None where the matrix is not definite."""
         if not np.all(self.diagonal > 0):
             return None
-        x = x.copy()
-        graph = self.graph
-        previous, last = projected_sor(
-            np.asarray(graph.data),
-            graph.indices.astype(np.int64),
-            graph.indptr.astype(np.int64),
-            self.diagonal,
-            self.c,
-            np.asarray(term.lower),
-            np.asarray(term.upper),
-            x,
-            self._omega,
-            SWEEPS,
-        )
-        held = (x <= term.lower) | (x >= term.upper)
-        if self._held is not None and np.array_equal(held, self._held) and not np.all(held):
+        moved = self._local_step(x, shrink)
+        if moved is not None:
+            return moved
+        return self._free_step(x, shrink) if self.free else self._bounded_step(x, shrink)
+
+    def prepare(self, x: FloatArray) -> None:
+        """Before the first step from a start that somebody gave: if few gradients stand out, descend around them."""
+        g = self.graph @ x - self.c
+        local = LocalDescent(self.graph, self.diagonal, self.lower, self.upper, x.copy(), g)
+        self._threshold = LOCAL_SHRINK * float(np.max(np.abs(g), initial=0.0))
+        if 0 < len(local.outstanding(self._threshold)) <= FEW * len(x):
+            self._local = local
+
+    def _local_step(self, x: FloatArray, shrink: float) -> FloatArray | None:
+        """Descend around the nodes that stand out; None once that is no local matter any more."""
+        local = self._local
+        if local is None:
+            return None
+        self._threshold *= math.sqrt(max(shrink, LOCAL_SHRINK))
+        nodes = local.outstanding(self._threshold)
+        few = len(nodes) <= FEW * len(x)
+        if not few or local.descend(nodes, self._threshold, int(LOCAL_BUDGET * len(x)) + 100)[0] < 0:
+            self._local = None
+        return local.x.copy() if few else None
+
+    def _free_step(self, x: FloatArray, shrink: float) -> FloatArray | None:
+        if self._system is None:
+            self._system = FreeSystem(self.graph) if self._factors is None else self._factors.sibling()
+            if self._system.sound:
+                self._system.begin(x, self.c)
+        return self._system.step(self._iterations, shrink) if self._system.sound else None
+
+    def _bounded_step(self, x: FloatArray, shrink: float) -> FloatArray:
+        if self._relaxation is None:
+            omega = first_omega(self.diagonal, self._row_sums)
+            self._relaxation = ColouredRelaxation(self.graph, self.diagonal, self.c, self.lower, self.upper, omega)
+            self._relaxation.begin(x)
+        relaxation = self._relaxation
+        # Squared moves fall by about (omega - 1)^2 a sweep.
+        to_go = math.log(shrink) / (2.0 * math.log(max(relaxation.omega - 1.0, 0.1)))
+        held = (x <= self.lower) | (x >= self.upper)
+        if to_go > SWEEPS_WORTH_A_SOLVE and self._held is not None and np.array_equal(held, self._held):
             better = self._solve_free(x, held)
             if better is not None:
                 x = better
-        elif self._omega == 1.0 and previous > 0:
-            # Gauss-Seidel contracts by the squared radius of Jacobi, which gives Young's optimal relaxation.
-            rate = min(last / previous, 1.0 - 1e-8)
-            self._omega = min(2.0 / (1.0 + math.sqrt(1.0 - rate)), LARGEST_OMEGA)
+                relaxation.begin(x)
         self._held = held
-        return x
+        return relaxation.step(self._iterations, shrink)
 
     def _solve_free(self, x: FloatArray, held: np.ndarray) -> FloatArray | None:
-        """Solve exactly on the nodes away from their bounds, project, keep if better."""
+        """Solve on the nodes away from their bounds, project, keep if better."""
         nodes = np.flatnonzero(~held)
+        if len(nodes) == 0:
+            return None
         rows = self.graph[nodes]
         part = scipy.sparse.csr_array(rows[:, nodes])
         rhs = self.c[nodes] - rows[:, np.flatnonzero(held)] @ x[held]
-        system = SchurSystem(part)
+        system = FreeSystem(part)
         if not system.sound:
             return None
+        inner: FloatArray | None = x[nodes]
         system.begin(x[nodes], rhs)
-        scale = float(np.linalg.norm(rhs)) or 1.0
-        for _ in range(20):
-            inner = system.step(ITERATIONS)
+        scale = float(np.linalg.norm(rhs))
+        for _ in range(1 if system.exact else 20):
+            inner = system.step(self._iterations, 1e-4)
             if inner is None:
                 return None
-            if float(np.linalg.norm(rhs - part @ inner)) <= 1e-10 * scale:
+            if float(np.linalg.norm(rhs - part @ inner)) <= FREE_RESIDUAL * scale:
                 break
         trial = x.copy()
         trial[nodes] = inner
         trial = self.problem.term.project(trial)
         loss = self.problem.loss
         before, after = (self.problem.objective(point, loss.image(point)) for point in (x, trial))
-        return trial if after <= before else None
+        return trial if after < before else None
 
 
-def solve_on_graph(run: Run, x: FloatArray) -> None:
-    """Step and certify until proved or stalled."""
+def solve_on_graph(run: Run, x: FloatArray, *, given: bool) -> None:
+    """Step and certify until proved or stalled; ``given`` where x is somebody's start.
+
+    A matrix that turns out not to be definite is left to conjugate gradients, which need no factors and notice where there is
+    no minimum.
+    """
     problem, monitor = run.problem, run.monitor
     solver = GraphSolver(problem)
     run.certify(x)
+    if given:
+        solver.prepare(x)
     while monitor.running():
-        fresh = solver.step(x)
+        fresh = solver.step(x, shrink_wanted(monitor))
         if fresh is None:
-            monitor.finish(
-                Status.STALLED, "Q is not positive definite on these coordinates; use method='paper' or add l2"
-            )
-            break
+            solve_by_cg(run, x)
+            return
         x = fresh
-        residual = problem.kkt(x, problem.loss.image(x))
         run.certify(x)
+        if monitor.status is not None:
+            monitor.checkpoint()
+            break
+        residual = problem.kkt(x, problem.loss.image(x))
         monitor.checkpoint(residual)
         if run.diverging():
             break
         if monitor.stalled(residual, 5):
+            if math.isinf(monitor.bound):
+                solve_by_cg(run, x)
+                return
             monitor.finish(Status.CONVERGED if residual <= 1e-9 * float(np.max(np.abs(solver.c))) else Status.STALLED)
-
-
-def _arrays(matrix: scipy.sparse.csr_array) -> tuple[FloatArray, IntArray, IntArray]:
-    rows = scipy.sparse.csr_array(matrix)
-    return np.asarray(rows.data), rows.indices.astype(np.int64), rows.indptr.astype(np.int64)
-
-
-def _matrix(arrays: tuple[FloatArray, IntArray, IntArray], shape: tuple[int, int]) -> scipy.sparse.csr_array:
-    return scipy.sparse.csr_array(arrays, shape=shape, copy=False)

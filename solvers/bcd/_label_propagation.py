@@ -12,20 +12,22 @@ import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
 from solvers._catalogue import entry_named
-from solvers._core.arrays import FloatArray, as_float_array, kind_of
+from solvers._core.arrays import FloatArray, IntArray, as_float_array, kind_of
 from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.linalg import UNIT
 from solvers._core.monitor import Monitor
 from solvers._core.options import check_choice, check_common
 from solvers._core.random import RNG
 from solvers._core.result import Result, Status
+from solvers.bcd._definiteness import propose_definiteness
 from solvers.bcd._design import sparse_matrix
 from solvers.bcd._graph import GraphSolver
-from solvers.bcd._penalties import Box, Penalty, SeparableTerm
+from solvers.bcd._penalties import Box, Penalty
 from solvers.bcd._problem import Composite, composite
 from solvers.bcd._quadratic import Quadratic
+from solvers.bcd._quadratic_certificate import Definiteness
 from solvers.bcd._result import PointCertificate
-from solvers.bcd._run import comparison_weights
+from solvers.bcd._run import shrink_wanted
 
 __all__ = ["LabelProblem", "PropagationCertificate", "PropagationResult", "label_problem", "label_propagation"]
 
@@ -41,11 +43,13 @@ class PropagationCertificate:
     points : (m, C) float64
         Where the planes touch, over the m unlabelled nodes.
     weights : (m,) float64 or None
+    parents : (m,) int64 or None
         As in :class:`solvers.bcd.PointCertificate`, common to the columns.
     """
 
     points: FloatArray
     weights: FloatArray | None = None
+    parents: IntArray | None = None
 
 
 class PropagationResult(Result):
@@ -140,7 +144,9 @@ class LabelProblem:
         value, error = float(np.sum(self.constant)), self.slack
         for k, problem in enumerate(self.columns):
             x = np.ascontiguousarray(points[:, k])
-            part = problem.rebound(PointCertificate(x, certificate.weights), x, problem.loss.image(x))
+            part = problem.rebound(
+                PointCertificate(x, certificate.weights, certificate.parents), x, problem.loss.image(x)
+            )
             value, error = value + part.value, error + part.error + 4 * UNIT * abs(part.value)
         return value, error + 4 * UNIT * abs(value)
 
@@ -265,7 +271,7 @@ def label_propagation(
         method="graph",
         backend="numba",
     )
-    _solve(problem, monitor, start)
+    _solve(problem, monitor, start, given=x0 is not None)
     monitor.finish(Status.CONVERGED)
     result = monitor.result()
     assert isinstance(result, PropagationResult)
@@ -277,13 +283,17 @@ class NoOptions:
     """There are none."""
 
 
-def _solve(problem: LabelProblem, monitor: Monitor, x: FloatArray) -> None:
+def _solve(problem: LabelProblem, monitor: Monitor, x: FloatArray, *, given: bool) -> None:
     """Step every column, certify their sum."""
-    weights = _definiteness(problem)
+    proof = Definiteness()
+    if problem.columns:
+        first = problem.columns[0]
+        assert isinstance(first.loss, Quadratic)
+        proof = propose_definiteness(first.loss, first.term)
 
     def certify(point: FloatArray) -> None:
         everyone = problem.filled(point)
-        certificate = PropagationCertificate(point.copy(), weights)
+        certificate = PropagationCertificate(point.copy(), proof.weights, proof.parents)
         monitor.incumbent(everyone, problem.energy(everyone))
         value, error = problem.bound(certificate)
         monitor.prove(max(value - 2.0 * error, 0.0), certificate)
@@ -291,9 +301,12 @@ def _solve(problem: LabelProblem, monitor: Monitor, x: FloatArray) -> None:
     certify(x)
     solvers = [GraphSolver(column) for column in problem.columns]
     share_systems(solvers)
+    for k, solver in enumerate(solvers if given else ()):
+        solver.prepare(np.ascontiguousarray(x[:, k]))
     while solvers and monitor.running():
+        shrink = shrink_wanted(monitor)
         for k, solver in enumerate(solvers):
-            fresh = solver.step(np.ascontiguousarray(x[:, k]))
+            fresh = solver.step(np.ascontiguousarray(x[:, k]), shrink)
             if fresh is None:
                 monitor.finish(Status.NUMERICAL_ERROR)
                 return
@@ -312,17 +325,6 @@ def share_systems(solvers: list[GraphSolver]) -> None:
     """Free columns differ in c only: one elimination serves them all."""
     for solver in solvers[1:]:
         solver.share(solvers[0])
-
-
-def _definiteness(problem: LabelProblem) -> FloatArray | None:
-    if not problem.columns:
-        return None
-    column = problem.columns[0]
-    loss, term = column.loss, column.term
-    assert isinstance(loss, Quadratic)
-    assert isinstance(term, SeparableTerm)
-    boxed = bool(np.all(np.isfinite(term.lower) & np.isfinite(term.upper)))
-    return None if boxed or loss.curvature > 0 else comparison_weights(loss)
 
 
 def label_problem(graph: Any, labels: Any, *, bounds: Any = None) -> LabelProblem:

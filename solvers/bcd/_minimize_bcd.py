@@ -15,6 +15,7 @@ from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Result, Status
+from solvers.bcd._box_cg import solve_by_cg
 from solvers.bcd._graph import solve_on_graph
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._paper import PaperSettings, descend, has_bounds, plan
@@ -81,8 +82,9 @@ def minimize_bcd(
     method : {"auto", "paper"}
         ``"paper"`` runs exactly the partition, rule and update named. ``"auto"`` does so where one of them (or ``block_size``)
         is named; otherwise linear models with separable penalties are solved on working sets, sparse quadratics (with bounds
-        or without a penalty) by the graph engine, and the rest by the paper's rules with large Newton blocks. The result's
-        ``method`` says which ran: "paper", "working-set" or "graph".
+        or without a penalty) by the graph engine, dense ones by conjugate gradients between the bounds, and the rest by the
+        paper's rules with large Newton blocks. The result's ``method`` says which ran: "paper", "working-set", "graph" or
+        "conjugate-gradient".
     x0 : BCDResult or array of x's shape, optional
         Where to start; zero (clipped) by default.
     tol : float
@@ -101,8 +103,8 @@ def minimize_bcd(
         Silent; a summary line; a table row per checkpoint (standard error).
     backend : {"auto", "numba", "array", "cupy"}
         ``"auto"``: where the loss's data live. Other arrays than NumPy's are for ``LeastSquares``, ``Huber``
-        and ``Logistic`` with separable penalties only (not ``GroupL2``):
-        products, Gram matrices and dual points stay on their device, coordinates on the host.
+        and ``Logistic`` with separable penalties only (not ``GroupL2``), and for ``Quadratic`` with bounds or without a
+        penalty: products, Gram matrices and dual points stay on their device; coordinates are reported on the host.
     options : mapping, optional
         "paper": ``check_every`` (10), ``approximation`` ("iht" or "greedy-addition", of "gsq" with variable blocks).
 
@@ -179,7 +181,9 @@ def minimize_bcd(
     common.settings(NoSettings)
     run = Run(problem, common, method=engine, max_iter=OUTER_ITERATIONS, backend=where)
     if engine == "graph":
-        solve_on_graph(run, x)
+        solve_on_graph(run, x, given=x0 is not None)
+    elif engine == "conjugate-gradient":
+        solve_by_cg(run, x)
     else:
         solve_working_sets(run, x)
     return finished(run)
@@ -192,8 +196,9 @@ def _engine(problem: Composite, named: bool) -> str:
         return "paper"
     if isinstance(loss, LinearLoss) and loss.n_outputs == 1:
         return "working-set"
-    sparse = isinstance(loss, Quadratic) and loss.sparse is not None
-    return "graph" if sparse and (is_free(term) or has_bounds(problem)) else "paper"
+    if isinstance(loss, Quadratic) and (is_free(term) or has_bounds(problem)):
+        return "conjugate-gradient" if loss.sparse is None else "graph"
+    return "paper"
 
 
 def _backend(problem: Composite, requested: str, engine: str) -> str:
@@ -203,7 +208,7 @@ def _backend(problem: Composite, requested: str, engine: str) -> str:
     name = {"cupy": "cupy", "array-api": "array"}.get(kind, "numba")
     if requested not in ("auto", name) and not (requested == "array" and name == "cupy"):
         raise BackendError(f"backend={requested!r} does not take a loss of {kind} arrays, which runs on {name!r}")
-    if name != "numba" and engine != "working-set":
+    if name != "numba" and engine not in ("working-set", "conjugate-gradient"):
         raise BackendError(
             f"this problem runs on the host only ({engine} engine); build the loss from NumPy arrays, e.g. with .get()"
         )

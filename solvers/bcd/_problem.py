@@ -11,10 +11,11 @@ import numpy as np
 
 from solvers._core.arrays import Array, FloatArray, to_host
 from solvers._core.errors import InvalidProblemError
-from solvers.bcd._certificate import LinearCertifier, LowerBound, QuadraticCertifier
+from solvers.bcd._certificate import LinearCertifier, LowerBound
 from solvers.bcd._loss import LinearLoss, Loss
 from solvers.bcd._penalties import Penalty, SeparableTerm, Term, free_term
 from solvers.bcd._quadratic import Quadratic
+from solvers.bcd._quadratic_certificate import Definiteness, QuadraticCertifier
 from solvers.bcd._result import Certificate, DualCertificate, PointCertificate
 
 __all__ = ["Composite", "DualView", "composite", "is_free"]
@@ -60,16 +61,19 @@ class Composite:
         The penalty along the coordinates.
     scale : float
         Size of the problem for relative gaps: |F| at the penalty's start (zero, clipped).
+    start_value, start_error : float
+        F there and a bound on its rounding error.
     """
 
     def __init__(self, loss: Loss, term: Term) -> None:
         self.loss = loss
         self.term = term
+        self.start_value = self.start_error = 0.0
         start = term.start()
-        z = loss.image(start)
-        value = self.objective(start, z)
-        self.scale = abs(value) or 1.0
-        self._start_level = value + self.objective_error(start, z)
+        if not isinstance(loss, Quadratic) or np.any(start):
+            z = loss.image(start)
+            self.start_value, self.start_error = self.objective(start, z), self.objective_error(start, z)
+        self.scale = abs(self.start_value) or 1.0
 
     def objective(self, x: FloatArray, z: Array) -> float:
         """F(x), with z the image of x."""
@@ -81,7 +85,8 @@ class Composite:
 
     def kkt(self, x: FloatArray, z: Array) -> float:
         """Largest distance of the negative gradient from the subdifferential."""
-        return float(np.max(self.term.distance(x, self.loss.gradient(z))))
+        gradient = self.loss.gradient(z)
+        return float(np.max(np.abs(gradient) if is_free(self.term) else self.term.distance(x, gradient)))
 
     @cached_property
     def _linear(self) -> LinearCertifier:
@@ -98,14 +103,15 @@ class Composite:
 
         Bounds are published with a ``margin``, because the final point may round worse than the one they were found at.
         """
-        return min(margin * (self.objective(x, z) + self.objective_error(x, z)), self._start_level)
+        return min(margin * (self.objective(x, z) + self.objective_error(x, z)), self.start_value + self.start_error)
 
     def bound_at(
-        self, x: FloatArray, z: Array, weights: FloatArray | None = None, theta: Array | None = None
+        self, x: FloatArray, z: Array, proof: Definiteness | None = None, theta: Array | None = None
     ) -> tuple[LowerBound, Certificate | None]:
         """The bound of the dual point that x suggests (or of ``theta``)."""
         if isinstance(self.loss, Quadratic):
-            return self._quadratic.evaluate(x, weights), PointCertificate(x.copy(), weights)
+            proof = proof or Definiteness()
+            return self._quadratic.evaluate(x, proof), PointCertificate(x.copy(), proof.weights, proof.parents)
         if isinstance(self.loss, LinearLoss):
             proposed, _, _ = self._linear.propose(self.loss.slopes(z) if theta is None else theta)
             evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
@@ -140,7 +146,8 @@ class Composite:
                 return LowerBound(-math.inf, 0.0)
             if weights is not None and (weights.shape != point.shape or weights.dtype != np.float64):
                 weights = None
-            return self._quadratic.evaluate(point, weights)
+            parents = None if certificate.parents is None else np.asarray(certificate.parents)
+            return self._quadratic.evaluate(point, Definiteness(weights, parents))
         if isinstance(self.loss, LinearLoss):
             if isinstance(certificate, DualCertificate):
                 theta = np.asarray(certificate.theta)

@@ -13,14 +13,20 @@ import scipy.sparse
 
 from solvers._core.arrays import Array, FloatArray, IntArray, as_float_array, freeze, kind_of, namespace_of, to_host
 from solvers._core.errors import BackendError, InvalidProblemError
+from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
 from solvers.bcd._design import sparse_matrix
 from solvers.bcd._loss import Loss
 
-__all__ = ["Quadratic"]
+__all__ = ["Quadratic", "compressed", "mirrors"]
 
 # Dense matrices up to this size are factorised to prove that they are positive semidefinite.
 DENSE_CHECK = 2000
+
+
+def compressed(matrix: Any) -> tuple[Any, Any, Any]:
+    """The three arrays of a CSR or CSC matrix, as kernels take them."""
+    return matrix.data, matrix.indices, matrix.indptr
 
 
 class Quadratic(Loss):
@@ -45,8 +51,10 @@ class Quadratic(Loss):
         self.sparse: scipy.sparse.csc_array | None = None
         self.dense: Array = None
         if self.kind == "sparse":
-            self.sparse = sparse_matrix(Q, "Q", expected)
-            shape = self.sparse.shape
+            # The transpose of a CSR matrix is CSC at no cost, and a symmetric matrix is its own transpose.
+            flip = Q.format == "csr" and Q.ndim == 2
+            self.sparse = sparse_matrix(Q.T if flip else Q, "Q", expected)
+            shape = self.sparse.shape[::-1] if flip else self.sparse.shape
         else:
             self.dense = as_float_array(Q, "Q", ndim=2, expected=expected)
             shape = tuple(self.dense.shape)
@@ -58,6 +66,8 @@ class Quadratic(Loss):
         self.shape = (int(shape[0]),)
         self.device = None if isinstance(self.c, np.ndarray) else self.c.device
         self.host_c: FloatArray = to_host(self.c)
+        # What certificates have checked about Q; shared by all right-hand sides.
+        self.proofs: dict[str, object] = {}
         self._check()
 
     @property
@@ -72,31 +82,35 @@ class Quadratic(Loss):
         return other
 
     def _check(self) -> None:
+        self._require_symmetry()
+        diagonal = self.lipschitz
+        if np.any(diagonal < 0):
+            j = int(np.argmin(diagonal))
+            raise InvalidProblemError(f"Q must be positive semidefinite; Q[{j}, {j}] is {float(diagonal[j])!r}")
+        if self.dominance < 0 and not self.weakly_dominant and self.size <= DENSE_CHECK:
+            slack = 64 * UNIT * self.size * max(float(np.max(self.row_sums)), 0.0)
+            if self.curvature < -2 * slack:
+                raise InvalidProblemError(
+                    f"Q must be positive semidefinite; its least eigenvalue is about {self.curvature + slack:.6g}"
+                )
+
+    def _require_symmetry(self) -> None:
         if self.sparse is not None:
+            if mirrors(*compressed(self.sparse)):
+                return
             difference = abs(self.sparse - self.sparse.T).tocoo()
             worst = int(np.argmax(difference.data)) if difference.nnz else -1
             most = float(difference.data[worst]) if worst >= 0 else 0.0
             row, column = (int(difference.row[worst]), int(difference.col[worst])) if worst >= 0 else (0, 0)
         else:
-            host = to_host(self.dense)
-            difference = np.abs(host - host.T)
-            row, column = (int(k) for k in np.unravel_index(np.argmax(difference), difference.shape))
+            difference = self.xp.abs(self.dense - self.dense.T)
+            row, column = divmod(int(self.xp.argmax(self.xp.reshape(difference, (-1,)))), self.size)
             most = float(difference[row, column])
         if most > 0:
             raise InvalidProblemError(
                 f"Q must be symmetric; Q[{row}, {column}] and Q[{column}, {row}] differ by {most!r} "
                 "(pass (Q + Q.T) / 2 if that is rounding)"
             )
-        diagonal = self.lipschitz
-        if np.any(diagonal < 0):
-            j = int(np.argmin(diagonal))
-            raise InvalidProblemError(f"Q must be positive semidefinite; Q[{j}, {j}] is {float(diagonal[j])!r}")
-        if self.dominance < 0 and self.size <= DENSE_CHECK:
-            slack = 64 * UNIT * self.size * max(float(np.max(self.row_sums)), 0.0)
-            if self.curvature < -2 * slack:
-                raise InvalidProblemError(
-                    f"Q must be positive semidefinite; its least eigenvalue is about {self.curvature + slack:.6g}"
-                )
 
     @property
     def matrix(self) -> Any:
@@ -107,17 +121,22 @@ class Quadratic(Loss):
     def lipschitz(self) -> FloatArray:
         """The diagonal of Q."""
         if self.sparse is not None:
-            return np.asarray(self.sparse.diagonal())
-        return np.array(np.diagonal(to_host(self.dense)))
+            return self._rows[0]
+        return np.array(to_host(self.xp.linalg.diagonal(self.dense)))
+
+    @cached_property
+    def _rows(self) -> tuple[FloatArray, FloatArray]:
+        assert self.sparse is not None
+        diagonal, sums = np.empty(self.size), np.empty(self.size)
+        _diagonal_and_sums(*compressed(self.sparse), diagonal, sums)
+        return diagonal, sums
 
     @cached_property
     def row_sums(self) -> FloatArray:
         """Sums of the absolute values of the rows."""
         if self.sparse is not None:
-            return np.asarray(
-                np.bincount(self.sparse.indices, weights=np.abs(self.sparse.data), minlength=self.size), np.float64
-            )
-        return np.asarray(np.sum(np.abs(to_host(self.dense)), axis=1))
+            return self._rows[1]
+        return np.array(to_host(self.xp.sum(self.xp.abs(self.dense), axis=1)))
 
     @cached_property
     def row_counts(self) -> FloatArray:
@@ -133,12 +152,24 @@ class Quadratic(Loss):
         return float(np.min(2.0 * self.lipschitz - self.row_sums - slack))
 
     @cached_property
+    def weakly_dominant(self) -> bool:
+        """Whether no diagonal entry is below the sum of the others in its row by more than rounding explains."""
+        slack = 8 * UNIT * (self.row_counts + 4) * self.row_sums
+        return bool(np.all(2.0 * self.lipschitz - self.row_sums >= -slack))
+
+    @cached_property
     def curvature(self) -> float:
-        """A proved lower bound on the least eigenvalue: Gershgorin's, or for small matrices a full eigensolver's."""
+        """A proved lower bound on the least eigenvalue: Gershgorin's, or for small matrices a full eigensolver's.
+
+        Weakly dominant sparse matrices have better proofs than their least eigenvalue.
+        """
         best = self.dominance
-        if best < 0 and self.size <= DENSE_CHECK:
-            full = to_host(self.dense) if self.sparse is None else self.sparse.toarray()
-            least = float(scipy.linalg.eigvalsh(full, subset_by_index=(0, 0), check_finite=False)[0])
+        if best < 0 and self.size <= DENSE_CHECK and not (self.weakly_dominant and self.sparse is not None):
+            if self.sparse is None and self.device is not None:
+                least = float(self.xp.linalg.eigvalsh(self.dense)[0])
+            else:
+                full = self.dense if self.sparse is None else self.sparse.toarray()
+                least = float(scipy.linalg.eigvalsh(full, subset_by_index=(0, 0), check_finite=False)[0])
             # Tridiagonalisation is backward stable: 10 n UNIT |Q|_2, and |Q|_2 is below the largest row sum.
             best = max(best, least - 64 * UNIT * self.size * float(np.max(self.row_sums)))
         return best
@@ -156,17 +187,17 @@ class Quadratic(Loss):
     def value_error(self, x: FloatArray, z: Array) -> float:
         """Rounding of Q x and of the sum."""
         size = np.abs(x)
-        most = self.absolute_image(size) + np.abs(self.host_c)
+        most = self.image_and_size(x)[1] + np.abs(self.host_c)
         return float(np.sum(size * most)) * UNIT * 2 * (float(np.max(self.row_counts)) + 64)
 
-    def absolute_image(self, size: FloatArray) -> FloatArray:
-        """|Q| times a non-negative vector."""
+    def image_and_size(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Q x and |Q| |x|, on the host."""
         if self.sparse is not None:
-            positive = scipy.sparse.csc_array(
-                (np.abs(self.sparse.data), self.sparse.indices, self.sparse.indptr), shape=self.sparse.shape
-            )
-            return np.asarray(positive @ size)
-        return np.asarray(np.abs(to_host(self.dense)) @ size)
+            image, most = np.empty(self.size), np.empty(self.size)
+            _image_and_size(*compressed(self.sparse), np.asarray(x), image, most)
+            return image, most
+        there = x if self.device is None else self.xp.asarray(x, device=self.device)
+        return to_host(self.dense @ there), to_host(self.xp.abs(self.dense) @ self.xp.abs(there))
 
     def gradient(self, z: Array) -> FloatArray:
         """Q x - c."""
@@ -201,6 +232,47 @@ class Quadratic(Loss):
         graph = scipy.sparse.csr_array(self.dense)
         freeze(graph.data)
         return graph
+
+
+@njit()
+def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray) -> bool:
+    """Whether a canonical CSC matrix equals its transpose, structure included: its columns are walked like its rows."""
+    n = len(indptr) - 1
+    ahead = indptr[:-1].copy()
+    for j in range(n):
+        for k in range(indptr[j], indptr[j + 1]):
+            i = indices[k]
+            mirror = ahead[i]
+            if mirror >= indptr[i + 1] or indices[mirror] != j or data[mirror] != data[k]:
+                return False
+            ahead[i] = mirror + 1
+    return True
+
+
+@njit()
+def _diagonal_and_sums(
+    data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray, sums: FloatArray
+) -> None:
+    for j in range(len(diagonal)):
+        diagonal[j] = sums[j] = 0.0
+        for k in range(indptr[j], indptr[j + 1]):
+            sums[j] += abs(data[k])
+            if indices[k] == j:
+                diagonal[j] = data[k]
+
+
+@njit()
+def _image_and_size(
+    data: FloatArray, indices: IntArray, indptr: IntArray, x: FloatArray, image: FloatArray, most: FloatArray
+) -> None:
+    """Q x and |Q| |x| of a symmetric matrix in one pass."""
+    for j in range(len(x)):
+        total = size = 0.0
+        for k in range(indptr[j], indptr[j + 1]):
+            part = data[k] * x[indices[k]]
+            total += part
+            size += abs(part)
+        image[j], most[j] = total, size
 
 
 Quadratic.__module__ = "solvers.bcd"

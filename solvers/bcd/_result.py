@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from solvers._core.arrays import FloatArray
+from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.result import Result
 
 __all__ = ["BCDResult", "Certificate", "DualCertificate", "PointCertificate"]
@@ -35,10 +35,13 @@ class PointCertificate:
         Where the plane touches.
     weights : (size,) float64 or None
         w > 0 with ``(2 diag(Q) - |Q|) w > 0``, which proves that Q is positive definite and bounds its inverse.
+    parents : (size,) int64 or None
+        A spanning forest of the graph of Q (-1 at roots), which proves the same for diagonally dominant Q, more sharply.
     """
 
     point: FloatArray
     weights: FloatArray | None = None
+    parents: IntArray | None = None
     kind: Literal["point"] = "point"
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.sparse
 
 from solvers._core.arrays import Array, FloatArray
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.result import Status
+from solvers.bcd._definiteness import propose_definiteness
 from solvers.bcd._loss import LinearLoss
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, DualView
 from solvers.bcd._quadratic import Quadratic
+from solvers.bcd._quadratic_certificate import Definiteness
 from solvers.bcd._result import BCDResult
 
-__all__ = ["Run", "comparison_weights"]
+__all__ = ["Run", "shrink_wanted"]
 
 # f below minus this many times the size of the problem is taken as a sign that it has no minimum.
 RUNAWAY = 1e12
+# The squared residual falls at most this far between two looks at the gap.
+LEAST_SHRINK = 1e-8
 
 
 class Run:
@@ -31,23 +33,18 @@ class Run:
     problem : Composite
     monitor : Monitor
         Its ``x`` is the best point, flat, intercepts last.
-    weights : (size,) array or None
-        Proof of definiteness for quadratics, see :mod:`solvers.bcd._certificate`.
     latest : float
         Objective of the point certified last.
     """
 
     def __init__(self, problem: Composite, common: Common, *, method: str, max_iter: int, backend: str) -> None:
         self.problem = problem
-        self.weights: FloatArray | None = None
+        self._proof: Definiteness | None = None
         self.latest = math.inf
         # The best point and the gradient there, where a certificate gave it.
         self._gradient: tuple[FloatArray, FloatArray] | None = None
-        self._weights_known = False
-        x = problem.term.start()
-        z = problem.loss.image(x)
         # Any x with a lower objective carries no larger rounding error than a few times the start's.
-        slack = 4 * problem.objective_error(x, z) + 1e-12 * problem.scale
+        slack = 4 * problem.start_error + 1e-12 * problem.scale
         self.monitor = Monitor(
             common,
             sense="min",
@@ -101,16 +98,14 @@ class Run:
             if monitor.status is Status.OPTIMAL and monitor.gap > monitor.common.tol:
                 monitor.status = Status.CONVERGED
 
-    def definiteness(self) -> FloatArray | None:
-        """w > 0 that proves a quadratic positive definite, computed once and only where it is needed."""
-        if not self._weights_known:
-            self._weights_known = True
-            loss, term = self.problem.loss, self.problem.term
-            # Finite bounds on every coordinate already bound what a plane may miss.
-            boxed = isinstance(term, SeparableTerm) and bool(np.all(np.isfinite(term.lower) & np.isfinite(term.upper)))
-            if isinstance(loss, Quadratic) and loss.sparse is not None and not boxed and not loss.curvature > 0:
-                self.weights = comparison_weights(loss)
-        return self.weights
+    def definiteness(self) -> Definiteness:
+        """What proves a quadratic positive definite, found once."""
+        if self._proof is None:
+            loss = self.problem.loss
+            self._proof = (
+                propose_definiteness(loss, self.problem.term) if isinstance(loss, Quadratic) else Definiteness()
+            )
+        return self._proof
 
     def diverging(self) -> bool:
         """End the run as UNBOUNDED where the objective runs away and nothing is proved."""
@@ -135,35 +130,8 @@ class Run:
         return BCDResult(**fields, support=np.flatnonzero(flat[:count]), intercept=intercept, kkt=kkt)
 
 
-def comparison_weights(loss: Quadratic) -> FloatArray | None:
-    """About (2 diag Q - |Q|)^{-1} 1 by conjugate gradients; the certificate checks what comes out."""
-    graph, diagonal = loss.graph, loss.lipschitz
-    if np.any(diagonal <= 0):
-        return None
-    negated = scipy.sparse.csr_array((-np.abs(graph.data), graph.indices, graph.indptr), shape=graph.shape)
-    comparison = negated + scipy.sparse.diags_array(2.0 * diagonal, format="csr")
-    return _positive_solution(comparison, diagonal)
-
-
-def _positive_solution(matrix: scipy.sparse.csr_array, diagonal: FloatArray) -> FloatArray | None:
-    """w > 0 with M w > 0, by Jacobi-preconditioned conjugate gradients on M w = 1; None where M is not definite."""
-    w = np.zeros(len(diagonal))
-    r = np.ones(len(diagonal))
-    y = r / diagonal
-    p, rho = y.copy(), float(r @ y)
-    for _ in range(4 * len(diagonal) + 20):
-        image = matrix @ p
-        curvature = float(p @ image)
-        if not curvature > 0:
-            return None
-        w += (rho / curvature) * p
-        r -= (rho / curvature) * image
-        # M w = 1 - r is positive where the residual stays below one.
-        if np.max(r) < 0.9 and np.all(w > 0) and np.all(matrix @ w > 0):
-            return w
-        y = r / diagonal
-        rho, before = float(r @ y), rho
-        if rho <= 1e-30 * len(diagonal):
-            return w if np.all(w > 0) and np.all(matrix @ w > 0) else None
-        p = y + (rho / before) * p
-    return None
+def shrink_wanted(monitor: Monitor) -> float:
+    """By how much the squared residual, which the gap follows, should fall before the next look."""
+    gap, tol = monitor.gap, monitor.common.tol
+    wanted = 0.3 * tol / gap if gap < 1.0 else 0.1 * tol
+    return min(max(wanted, LEAST_SHRINK), 0.3)

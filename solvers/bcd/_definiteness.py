@@ -1,0 +1,108 @@
+"""Proposals of proofs that a quadratic is positive definite; the certificate checks them, so nothing here need be right.
+
+Diagonally dominant matrices whose components all have a row of positive slack get a spanning forest, grown breadth first from
+those rows. Others get about (2 diag Q - |Q|)^{-1} 1, if conjugate gradients find it positive.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+
+from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.jit import njit
+from solvers.bcd._penalties import SeparableTerm, Term
+from solvers.bcd._quadratic import Quadratic, compressed
+from solvers.bcd._quadratic_certificate import Definiteness
+
+__all__ = ["propose_definiteness"]
+
+
+def propose_definiteness(loss: Quadratic, term: Term) -> Definiteness:
+    """A spanning forest, or positive weights, or nothing where the certificate does without."""
+    if loss.sparse is None:
+        return Definiteness()
+    if "proposal" not in loss.proofs:
+        loss.proofs["proposal"] = _propose(loss, term)
+    proposal = loss.proofs["proposal"]
+    assert isinstance(proposal, Definiteness)
+    return proposal
+
+
+def _propose(loss: Quadratic, term: Term) -> Definiteness:
+    if loss.weakly_dominant:
+        parents = np.empty(loss.size, dtype=np.int64)
+        slack = 2.0 * loss.lipschitz - loss.row_sums
+        least = 16 * np.finfo(float).eps * (loss.row_counts + 4) * loss.row_sums
+        if grow_forest(*compressed(loss.graph), slack - least, parents):
+            return Definiteness(parents=parents)
+        return Definiteness()
+    # Finite bounds on every coordinate already bound what a plane may miss.
+    boxed = isinstance(term, SeparableTerm) and bool(np.all(np.isfinite(term.lower) & np.isfinite(term.upper)))
+    return Definiteness() if boxed or loss.curvature > 0 else Definiteness(comparison_weights(loss))
+
+
+@njit()
+def grow_forest(data: FloatArray, indices: IntArray, indptr: IntArray, slack: FloatArray, parents: IntArray) -> bool:
+    """Breadth first from the rows of positive slack, by each node's strongest edge into the layer before; all reached?"""
+    n = len(parents)
+    queue = np.empty(n, dtype=np.int64)
+    depth = np.full(n, -1, dtype=np.int64)
+    strength = np.zeros(n)
+    tail = 0
+    for i in range(n):
+        parents[i] = -1
+        if slack[i] > 0.0:
+            depth[i] = 0
+            queue[tail] = i
+            tail += 1
+    head = 0
+    while head < tail:
+        i = queue[head]
+        head += 1
+        for k in range(indptr[i], indptr[i + 1]):
+            j = indices[k]
+            if data[k] == 0.0:
+                continue
+            if depth[j] < 0:
+                depth[j] = depth[i] + 1
+                queue[tail] = j
+                tail += 1
+            if depth[j] == depth[i] + 1 and abs(data[k]) > strength[j]:
+                strength[j] = abs(data[k])
+                parents[j] = i
+    return tail == n
+
+
+def comparison_weights(loss: Quadratic) -> FloatArray | None:
+    """About (2 diag Q - |Q|)^{-1} 1 by conjugate gradients; the certificate checks what comes out."""
+    graph, diagonal = loss.graph, loss.lipschitz
+    if np.any(diagonal <= 0):
+        return None
+    negated = scipy.sparse.csr_array((-np.abs(graph.data), graph.indices, graph.indptr), shape=graph.shape)
+    comparison = negated + scipy.sparse.diags_array(2.0 * diagonal, format="csr")
+    return _positive_solution(comparison, diagonal)
+
+
+def _positive_solution(matrix: scipy.sparse.csr_array, diagonal: FloatArray) -> FloatArray | None:
+    """w > 0 with M w > 0, by Jacobi-preconditioned conjugate gradients on M w = 1; None where M is not definite."""
+    w = np.zeros(len(diagonal))
+    r = np.ones(len(diagonal))
+    y = r / diagonal
+    p, rho = y.copy(), float(r @ y)
+    for _ in range(4 * len(diagonal) + 20):
+        image = matrix @ p
+        curvature = float(p @ image)
+        if not curvature > 0:
+            return None
+        w += (rho / curvature) * p
+        r -= (rho / curvature) * image
+        # M w = 1 - r is positive where the residual stays below one.
+        if np.max(r) < 0.9 and np.all(w > 0) and np.all(matrix @ w > 0):
+            return w
+        y = r / diagonal
+        rho, before = float(r @ y), rho
+        if rho <= 1e-30 * len(diagonal):
+            return w if np.all(w > 0) and np.all(matrix @ w > 0) else None
+        p = y + (rho / before) * p
+    return None

@@ -1,0 +1,163 @@
+"""Bounds of quadratics hold against exact rational arithmetic: spanning forests, boxes, bad scales, forged proofs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import networkx
+import numpy as np
+import pytest
+import scipy.sparse
+
+import solvers
+from solvers import bcd
+from solvers.bcd._definiteness import propose_definiteness
+from solvers.bcd._problem import composite
+from solvers.bcd._quadratic_certificate import Definiteness
+from solvers.bcd._spanning_forest import spanning_forest
+
+
+def random_dominant(rng, *, boxed=False):
+    """Grounded Laplacians whose weights spread over up to twelve decades; degrees are sums rounded as they come."""
+    n = int(rng.integers(1, 9))
+    graph = networkx.gnp_random_graph(n, rng.random(), seed=int(rng.integers(1 << 30)))
+    W = np.zeros((n, n))
+    decades = float(rng.choice([0.0, 2.0, 6.0]))
+    for i, j in graph.edges:
+        W[i, j] = W[j, i] = -(10.0 ** rng.uniform(-decades, decades)) * (-1.0 if rng.random() < 0.1 else 1.0)
+    ground = np.where(rng.random(n) < 0.4, 10.0 ** rng.uniform(-decades - 3, decades, n), 0.0)
+    ground[0] = max(ground[0], 1e-3)
+    if rng.random() < 0.6:
+        ground = np.maximum(ground, 1e-6 * np.abs(W).sum(axis=1))
+    Q = W + np.diag(np.abs(W).sum(axis=1) + ground)
+    Q *= 10.0 ** float(rng.choice([-8, 0, 8]))
+    c = rng.standard_normal(n) * 10.0 ** float(rng.choice([-8, 0, 8]))
+    penalty = None
+    if boxed:
+        size = np.abs(np.linalg.lstsq(Q, c, rcond=None)[0]).max() + 1e-300
+        lower = -size * rng.random(n) * (10.0 ** rng.uniform(-6, 0))
+        upper = np.where(rng.random(n) < 0.3, np.inf, lower + size * rng.random(n))
+        penalty = bcd.Box(lower, upper)
+    return bcd.Quadratic(scipy.sparse.csr_array(Q), c), penalty
+
+
+def exact_objective(loss, x):
+    Q = [[Fraction(float(v)) for v in row] for row in loss.sparse.toarray()]
+    c = [Fraction(float(v)) for v in loss.host_c]
+    x = [v if isinstance(v, Fraction) else Fraction(float(v)) for v in x]
+    n = len(x)
+    return sum(x[i] * Q[i][j] * x[j] for i in range(n) for j in range(n)) / 2 - sum(c[i] * x[i] for i in range(n))
+
+
+def exact_minimiser(loss):
+    """Gaussian elimination over the rationals; None where a pivot is not positive: then Q is not definite."""
+    n = loss.size
+    rows = [
+        [Fraction(float(v)) for v in row] + [Fraction(float(b))]
+        for row, b in zip(loss.sparse.toarray(), loss.host_c, strict=True)
+    ]
+    for i in range(n):
+        if rows[i][i] <= 0:
+            return None
+        for k in range(n):
+            if k != i:
+                factor = rows[k][i] / rows[i][i]
+                rows[k] = [a - factor * b for a, b in zip(rows[k], rows[i], strict=True)]
+    return [rows[i][n] / rows[i][i] for i in range(n)]
+
+
+@pytest.mark.parametrize("count", [400, pytest.param(6000, marks=pytest.mark.slow)])
+def test_bounds_never_exceed_the_exact_minimum(count):
+    rng = np.random.default_rng(count)
+    proved = 0
+    for _ in range(count):
+        loss, _ = random_dominant(rng)
+        problem = composite(loss, None)
+        proof = propose_definiteness(loss, problem.term)
+        exact = exact_minimiser(loss)
+        x = np.linalg.lstsq(loss.sparse.toarray(), loss.host_c, rcond=None)[0]
+        for step in (0.0, 1e-12, 1e-6, 1.0):
+            point = x * (1.0 + step * rng.standard_normal(len(x)))
+            bound, certificate = problem.bound_at(point, loss.image(point), proof)
+            if exact is None:
+                assert bound.value == -np.inf
+                continue
+            assert Fraction(float(bound.reestablished)) <= exact_objective(loss, exact)
+            assert problem.rebound(certificate, point, loss.image(point)).reestablished >= bound.published
+            proved += np.isfinite(bound.value)
+    assert proved >= count
+
+
+def test_bounds_with_boxes_never_exceed_attained_objectives():
+    rng = np.random.default_rng(17)
+    for _ in range(300):
+        loss, penalty = random_dominant(rng, boxed=True)
+        problem = composite(loss, penalty)
+        proof = propose_definiteness(loss, problem.term)
+        result = solvers.minimize_bcd(loss, penalty, tol=1e-10)
+        assert solvers.verify(result, loss, penalty)
+        least = exact_objective(loss, result.x)
+        assert result.bound == -np.inf or Fraction(float(result.bound)) <= least
+        for step in (0.0, 1e-9, 1e-3, 1.0):
+            x = problem.term.project(result.x + step * np.abs(result.x).max() * rng.standard_normal(loss.size))
+            bound, _ = problem.bound_at(x, loss.image(x), proof)
+            if np.isfinite(bound.value):
+                assert Fraction(float(bound.reestablished)) <= least
+
+
+def test_a_forest_bounds_the_inverse_from_above():
+    """v^T Q^{-1} v / 2 <= charge, with equality for forests."""
+    rng = np.random.default_rng(3)
+    for trial in range(200):
+        n = int(rng.integers(2, 30))
+        graph = networkx.random_labeled_tree(n, seed=trial)
+        if trial % 2:
+            graph.add_edges_from((int(a), int(b)) for a, b in rng.integers(0, n, (5, 2)) if a != b)
+        L = scipy.sparse.csr_array(networkx.laplacian_matrix(graph).astype(float))
+        ground = np.where(rng.random(n) < 0.2, rng.random(n), 0.0)
+        ground[0] = 1.0
+        Q = scipy.sparse.csr_array(L + scipy.sparse.diags_array(ground))
+        loss = bcd.Quadratic(Q, np.ones(n))
+        parents = propose_definiteness(loss, composite(loss).term).parents
+        forest = spanning_forest(loss.graph, parents)
+        v = rng.standard_normal(n)
+        exact = 0.5 * v @ np.linalg.solve(Q.toarray(), v)
+        charge, _ = forest.charge(v, np.zeros(n))
+        assert charge >= exact * (1 - 1e-9)
+        if trial % 2 == 0 and np.count_nonzero(ground) == 1:
+            assert charge == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "parents",
+    [
+        np.array([1, 2, 0, -1]),
+        np.array([-1, 0, 1, 7]),
+        np.array([-1, 0, 1, -2]),
+        np.array([-1, 0, 1, 0]),
+        np.array([-1, 0, 1, 3]),
+        np.array([-1, 0, 1]),
+        np.array([-1.0, 0.0, 1.0, 2.0]),
+    ],
+    ids=["a cycle", "no such node", "no node", "not an edge", "itself", "too short", "not integers"],
+)
+def test_forged_forests_prove_nothing(parents):
+    """The path 0 - 1 - 2 - 3 grounded at node 0 has one spanning forest with its root there."""
+    Q = scipy.sparse.csr_array(np.diag([2.0, 2.0, 2.0, 1.0]) - np.diag(np.ones(3), 1) - np.diag(np.ones(3), -1))
+    loss = bcd.Quadratic(Q, np.ones(4))
+    problem = composite(loss)
+    x = np.linalg.solve(Q.toarray(), np.ones(4))
+    good, _ = problem.bound_at(x, loss.image(x), Definiteness(parents=np.array([-1, 0, 1, 2])))
+    assert good.reestablished == pytest.approx(-15.0)
+    bad, _ = problem.bound_at(x, loss.image(x), Definiteness(parents=parents))
+    assert bad.value == -np.inf
+
+
+def test_a_forest_whose_root_is_not_grounded_proves_nothing():
+    Q = scipy.sparse.csr_array(np.diag([2.0, 2.0, 2.0, 1.0]) - np.diag(np.ones(3), 1) - np.diag(np.ones(3), -1))
+    assert spanning_forest(Q, np.array([-1, 0, 1, 2])) is not None
+    assert spanning_forest(Q, np.array([-1, 0, -1, 2])) is None
+    singular = scipy.sparse.csr_array(Q - scipy.sparse.diags_array([1.0, 0.0, 0.0, 0.0]))
+    assert spanning_forest(singular, np.array([-1, 0, 1, 2])) is None
+    indefinite = scipy.sparse.csr_array(Q - scipy.sparse.diags_array([0.0, 0.0, 0.6, 0.0]))
+    assert spanning_forest(indefinite, np.array([-1, 0, 1, 2])) is None
