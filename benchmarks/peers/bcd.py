@@ -1,56 +1,65 @@
-"""Coordinate descent against skglm, celer, scikit-learn, SciPy, OSQP and pyamg at equal certified gaps.
+"""Coordinate descent against skglm, celer and scikit-learn at equal certified gaps; graphs are in bcd_graphs.py.
 
-The judge rebuilds a Fenchel dual point from every answer and asks for a certified gap of 1e-6 F(0), or on linear systems
-for a relative residual. Each peer runs at the loosest tolerance of a ladder that the judge accepts, found beforehand and
-untimed; where its tightest is refused, that is what is timed and the line says REFUSED. First-call
-compilation is left out of every figure.
+The judge rebuilds a Fenchel dual point from every answer and asks for a certified gap of 1e-6 F(0). Each peer runs at the
+loosest tolerance of a ladder that the judge accepts, found beforehand for each seed's data and untimed; where its tightest is
+refused, that is what is timed and the line says REFUSED. First-call compilation is left out of every figure; ``--first-call``
+measures it, with the memory of each workload, in fresh processes.
 
-    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/peers/bcd.py [--quick]
+Real data are read from two folders: LIBSVM_DATA names that of a9a.npz, agaricus_train.npz, spambase.csv, ionosphere.csv and
+reference_l1_logistic.json (minima of other solvers), EXPRESSION_DATA that of khan_srbct.npz and nci60.npz. What is missing is
+left out.
+
+    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/peers/bcd.py [--quick | --first-call]
 """
 
 from __future__ import annotations
 
+import json
+import os
+import resource
+import subprocess
 import sys
+import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 import scipy.sparse
-import scipy.sparse.linalg
-from _compare import Judgement, Solver, TimesLess, TimesOf, Workload, main
+from _compare import Judgement, Solver, TimesOf, Workload, main
 
 import solvers
 from solvers import bcd
-from solvers._core.jit import njit
 from solvers.bcd._problem import composite
 
 LADDER = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 GAP = 1e-6
-
-
-# -- sparse linear models ------------------------------------------------------------------------------------------
+# How closely the minima of other solvers are to be met; theirs are certified to 9e-9 at worst.
+REFERENCE = 1e-9
 
 
 @dataclass
 class Model:
-    """X, y, lam and the objective at zero; tolerances of the peers once found."""
+    """A linear model with an L1 penalty: X, y, lam and the objective at zero; tolerances of the solvers once found."""
 
     X: Any
     y: np.ndarray
     lam: float
-    logistic: bool
+    kind: str
     tolerances: dict[str, float] = field(default_factory=dict)
 
     def loss(self) -> Any:
-        return bcd.Logistic(self.X, self.y) if self.logistic else bcd.LeastSquares(self.X, self.y)
+        kinds = {"lasso": bcd.LeastSquares, "logistic": bcd.Logistic, "softmax": bcd.Softmax}
+        return kinds[self.kind](self.X, self.y)
 
     @property
     def at_zero(self) -> float:
-        return len(self.y) * np.log(2.0) if self.logistic else 0.5 * float(self.y @ self.y)
+        if self.kind == "lasso":
+            return 0.5 * float(self.y @ self.y)
+        return len(self.y) * float(np.log(2 if self.kind == "logistic" else len(np.unique(self.y))))
 
     def certified_gap(self, w: np.ndarray) -> float:
         """Gap of any coefficients, relative to F(0), by our certificate."""
@@ -61,10 +70,13 @@ class Model:
         return (problem.objective(w, z) - bound.reestablished) / self.at_zero
 
 
-def dense_data() -> tuple[np.ndarray, np.ndarray]:
+# -- data ----------------------------------------------------------------------------------------------------------
+
+
+def dense_data(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns of an AR(1) process with correlation 0.5, 100 true coefficients, signal to noise 5."""
     n, p = 1000, 5000
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     noise = rng.standard_normal((n, p))
     X = np.empty((n, p), order="F")
     X[:, 0] = noise[:, 0]
@@ -73,10 +85,10 @@ def dense_data() -> tuple[np.ndarray, np.ndarray]:
     return X, _targets(X, rng, 100)
 
 
-def sparse_data() -> tuple[Any, np.ndarray]:
+def sparse_data(seed: int) -> tuple[Any, np.ndarray]:
     """Twenty thousand rows, a hundred thousand columns, one entry in a thousand, 500 true coefficients."""
     n, p = 20_000, 100_000
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     count = n * p // 1000
     values, rows, columns = rng.standard_normal(count), rng.integers(0, n, count), rng.integers(0, p, count)
     X = scipy.sparse.csc_matrix((values, (rows, columns)), shape=(n, p))
@@ -92,20 +104,59 @@ def _targets(X: Any, rng: np.random.Generator, true: int) -> np.ndarray:
     return z + rng.standard_normal(n) * np.linalg.norm(z) / np.sqrt(n) / 5
 
 
-@cache
-def model(kind: str, fraction: float, logistic: bool) -> Model:
-    X, y = dense_data() if kind == "dense" else sparse_data()
-    y = np.where(y > 0, 1.0, -1.0) if logistic else y
-    largest = float(np.max(np.abs(X.T @ y))) * (0.5 if logistic else 1.0)
-    return Model(X, y, fraction * largest, logistic)
+def simulated(storage: str, fraction: float, kind: str, seed: int) -> Model:
+    X, y = (dense_data if storage == "dense" else sparse_data)(seed)
+    y = np.where(y > 0, 1.0, -1.0) if kind == "logistic" else y
+    largest = float(np.max(np.abs(X.T @ y))) * (0.5 if kind == "logistic" else 1.0)
+    return Model(X, y, fraction * largest, kind)
+
+
+def folder(variable: str) -> Path | None:
+    path = Path(os.environ.get(variable, ""))
+    return path if variable in os.environ and path.is_dir() else None
+
+
+def binary_data(name: str) -> tuple[Any, np.ndarray]:
+    """Sparse sets as they are, dense ones standardised."""
+    place = folder("LIBSVM_DATA")
+    assert place is not None
+    if name in ("a9a", "agaricus_train"):
+        held = np.load(place / f"{name}.npz")
+        shape = (len(held["y"]), int(held["n_features"]))
+        X = scipy.sparse.csr_matrix(
+            (np.ones(len(held["indices"])), held["indices"].astype(np.int32), held["indptr"]), shape
+        )
+        return X.tocsc(), held["y"].astype(np.float64)
+    table = np.loadtxt(place / f"{name}.csv", delimiter=",")
+    X, y = table[:, :-1], table[:, -1]
+    return np.asfortranarray((X - X.mean(axis=0)) / X.std(axis=0)), y
+
+
+def binary(name: str, fraction: float) -> Model:
+    X, y = binary_data(name)
+    return Model(X, y, fraction * 0.5 * float(np.max(np.abs(X.T @ y))), "logistic")
+
+
+def expression(name: str, fraction: float) -> Model:
+    """Standardised genes, classes of two rows at least."""
+    place = folder("EXPRESSION_DATA")
+    assert place is not None
+    held = np.load(place / f"{name}.npz")
+    X, y = (held["X_train"], held["y_train"]) if name == "khan_srbct" else (held["X"], held["label"])
+    _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    kept = counts[codes] > 1
+    X, y = np.asfortranarray(X[kept], dtype=np.float64), np.unique(y[kept], return_inverse=True)[1]
+    X = np.asfortranarray((X - X.mean(axis=0)) / X.std(axis=0))
+    indicator = (y[:, None] == np.arange(int(np.max(y)) + 1)).astype(float)
+    return Model(X, y, fraction * float(np.max(np.abs(X.T @ (indicator - 1.0 / indicator.shape[1])))), "softmax")
+
+
+# -- solvers -------------------------------------------------------------------------------------------------------
 
 
 def our_fit(data: Model) -> np.ndarray:
-    # The gap of a result is relative to fun, the benchmark's to F(0): the ratio is known once a first fit is done.
-    if "ours" not in data.tolerances:
-        fun = solvers.minimize_bcd(data.loss(), bcd.L1(data.lam)).fun
-        data.tolerances["ours"] = 0.99 * GAP * data.at_zero / fun
-    return np.asarray(solvers.minimize_bcd(data.loss(), bcd.L1(data.lam), tol=data.tolerances["ours"]).x)
+    tol = data.tolerances.get("ours", GAP)
+    return np.asarray(solvers.minimize_bcd(data.loss(), bcd.L1(data.lam), tol=tol).x)
 
 
 def _peer(name: str, data: Model, tol: float) -> Any:
@@ -113,41 +164,45 @@ def _peer(name: str, data: Model, tol: float) -> Any:
     if name == "skglm":
         import skglm
 
-        kind = skglm.SparseLogisticRegression if data.logistic else skglm.Lasso
+        kind = skglm.SparseLogisticRegression if data.kind == "logistic" else skglm.Lasso
         return kind(alpha=alpha, fit_intercept=False, tol=tol)
     if name == "celer":
         import celer
 
-        if data.logistic:
+        if data.kind == "logistic":
             return celer.LogisticRegression(C=1.0 / data.lam, fit_intercept=False, tol=tol)
         return celer.Lasso(alpha=alpha, fit_intercept=False, tol=tol)
-    from sklearn.linear_model import Lasso
+    from sklearn.linear_model import Lasso, LogisticRegression
 
-    return Lasso(alpha=alpha, fit_intercept=False, tol=tol)
+    if data.kind == "lasso":
+        return Lasso(alpha=alpha, fit_intercept=False, tol=tol)
+    # SAGA is the only multinomial solver there with an L1 penalty.
+    return LogisticRegression(
+        l1_ratio=1.0, solver="saga", C=1.0 / data.lam, fit_intercept=False, tol=tol, max_iter=1000, random_state=0
+    )
 
 
 def peer_fit(name: str) -> Callable[[Model], np.ndarray]:
     def fit(data: Model) -> np.ndarray:
-        return np.asarray(_peer(name, data, data.tolerances[name]).fit(data.X, data.y).coef_).reshape(-1)
+        w = np.asarray(_peer(name, data, data.tolerances[name]).fit(data.X, data.y).coef_)
+        return w.T if data.kind == "softmax" else w.reshape(-1)
 
     return fit
 
 
-def calibrated(kind: str, fraction: float, logistic: bool, peers: tuple[str, ...]) -> Callable[[int], Model]:
-    def data(seed: int) -> Model:
-        built = model(kind, fraction, logistic)
-        our_fit(built)
-        for name in peers:
-            if name not in built.tolerances:
-                for tol in LADDER:
-                    built.tolerances[name] = tol
-                    try:
-                        if built.certified_gap(peer_fit(name)(built)) <= GAP:
-                            break
-                    except ImportError:
-                        break
-        return built
-
+def calibrate(data: Model, peers: tuple[str, ...]) -> Model:
+    """Tolerances at which each solver's answer has the gap asked for."""
+    # The gap of a result is relative to fun, the benchmark's to F(0): the ratio is known once a first fit is done.
+    fun = solvers.minimize_bcd(data.loss(), bcd.L1(data.lam)).fun
+    data.tolerances["ours"] = 0.99 * GAP * data.at_zero / fun
+    for name in peers:
+        for tol in LADDER:
+            data.tolerances[name] = tol
+            try:
+                if data.certified_gap(peer_fit(name)(data)) <= GAP:
+                    break
+            except ImportError:
+                break
     return data
 
 
@@ -156,232 +211,148 @@ def judge_model(data: Model, w: np.ndarray) -> Judgement:
     return Judgement(gap, f"certified gap {gap:.1e} F(0)", gap <= GAP)
 
 
-def models() -> list[Workload]:
-    rows = (
-        ("dense", 0.1, False, (TimesOf("skglm", 0.6), TimesOf("celer", 0.6), TimesOf("scikit-learn", 0.6))),
-        ("dense", 0.01, False, (TimesOf("skglm", 0.5), TimesOf("celer", 0.5), TimesOf("scikit-learn", 0.5))),
-        ("sparse", 0.1, False, (TimesOf("scikit-learn", 1.0), TimesOf("skglm", 0.55))),
-        ("sparse", 0.02, False, (TimesOf("scikit-learn", 1.0), TimesOf("skglm", 0.55))),
-        ("dense", 0.1, True, (TimesOf("skglm", 0.8), TimesOf("celer", 0.5))),
-        ("dense", 0.02, True, (TimesOf("skglm", 0.8), TimesOf("celer", 0.5))),
-        ("sparse", 0.1, True, (TimesOf("skglm", 0.8), TimesOf("celer", 0.5))),
-        ("sparse", 0.05, True, (TimesOf("skglm", 0.8), TimesOf("celer", 0.5))),
-    )
-    made = []
-    for kind, fraction, logistic, targets in rows:
-        names = ("skglm", "celer") if logistic else ("skglm", "celer", "scikit-learn")
+# -- workloads -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model for each seed, the peers that solve it, and what is asked."""
+
+    name: str
+    make: Callable[[int], Model]
+    peers: tuple[str, ...]
+    targets: tuple[TimesOf, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    quick: bool = False
+
+    def workload(self) -> Workload:
         packages = {"scikit-learn": "sklearn"}
-        made.append(
-            Workload(
-                name=f"{kind}-{'logistic' if logistic else 'lasso'}-{fraction:g}",
-                data=calibrated(kind, fraction, logistic, names),
-                ours=Solver("minimize_bcd", our_fit, prepare=lambda: solvers.warm_up("minimize_bcd")),
-                peers=tuple(Solver(name, peer_fit(name), needs=(packages.get(name, name),)) for name in names),
-                judge=judge_model,
-                targets=targets,
-                quick=kind == "dense" and not logistic,
-            )
+        return Workload(
+            name=self.name,
+            data=lambda seed: calibrate(self.make(seed), self.peers),
+            ours=Solver("minimize_bcd", our_fit, prepare=lambda: solvers.warm_up("minimize_bcd")),
+            peers=tuple(Solver(peer, peer_fit(peer), needs=(packages.get(peer, peer),)) for peer in self.peers),
+            judge=judge_model,
+            targets=self.targets,
+            seeds=self.seeds,
+            quick=self.quick,
         )
+
+
+def cases() -> list[Case]:
+    lasso = ("skglm", "celer", "scikit-learn")
+    logistic = ("skglm", "celer")
+    best = tuple(TimesOf(name, 0.6) for name in lasso), tuple(TimesOf(name, 0.5) for name in lasso)
+    sparse = (TimesOf("scikit-learn", 1.0), TimesOf("skglm", 0.55))
+    proximal = (TimesOf("skglm", 0.8), TimesOf("celer", 0.5))
+    rows = [
+        ("dense", 0.1, "lasso", best[0]),
+        ("dense", 0.01, "lasso", best[1]),
+        ("sparse", 0.1, "lasso", sparse),
+        ("sparse", 0.02, "lasso", sparse),
+        ("dense", 0.1, "logistic", proximal),
+        ("dense", 0.02, "logistic", proximal),
+        ("sparse", 0.1, "logistic", proximal),
+        ("sparse", 0.05, "logistic", proximal),
+    ]
+    made = [
+        Case(
+            f"{storage}-{kind}-{fraction:g}",
+            lambda seed, storage=storage, fraction=fraction, kind=kind: simulated(storage, fraction, kind, seed),
+            lasso if kind == "lasso" else logistic,
+            targets,
+            quick=storage == "dense" and kind == "lasso",
+        )
+        for storage, fraction, kind, targets in rows
+    ]
+    # Real data are one set: the three seeds repeat the measurement.
+    if folder("LIBSVM_DATA"):
+        made += [
+            Case(
+                f"{name}-logistic-{fraction:g}",
+                lambda seed, name=name, fraction=fraction: binary(name, fraction),
+                logistic,
+                proximal if name == "a9a" else (),
+            )
+            for name in ("a9a", "agaricus_train", "spambase", "ionosphere")
+            for fraction in (0.1, 0.01)
+        ]
+    if folder("EXPRESSION_DATA"):
+        made += [
+            Case(
+                f"{name}-softmax-{fraction:g}",
+                lambda seed, name=name, fraction=fraction: expression(name, fraction),
+                # SAGA stays at gaps of 1e-2 on the smaller set; on the larger it is left out.
+                ("scikit-learn",) if name == "khan_srbct" else (),
+                seeds=(0,),
+            )
+            for name in ("khan_srbct", "nci60")
+            for fraction in (0.3, 0.1)
+        ]
     return made
 
 
-# -- graphs --------------------------------------------------------------------------------------------------------
+def references() -> list[Workload]:
+    """The minima that other solvers found, by ours at a gap of 1e-9: how far off is the mean loss plus penalty?"""
+    place = folder("LIBSVM_DATA")
+    if place is None:
+        return []
+    known = json.loads((place / "reference_l1_logistic.json").read_text())
 
+    def judge(name: str) -> Callable[[Model, np.ndarray], Judgement]:
+        def of(data: Model, w: np.ndarray) -> Judgement:
+            problem = composite(data.loss(), bcd.L1(data.lam))
+            off = problem.objective(w, problem.loss.image(w)) / len(data.y) - known[name]["f"]
+            return Judgement(abs(off), f"{off:+.1e} off the reference", abs(off) <= REFERENCE)
 
-@dataclass
-class System:
-    """Q, c, a box or none; the least objective once a tight run is done."""
+        return of
 
-    Q: Any
-    c: np.ndarray
-    box: tuple[float, float] | None = None
-    best: float | None = None
-
-    def objective(self, x: np.ndarray) -> float:
-        return 0.5 * float(x @ (self.Q @ x)) - float(self.c @ x)
-
-
-def lattice(side: int, share: float, bounded: bool) -> System:
-    """A square lattice of unit weights, some nodes labelled at random, unknowns kept."""
-    rng = np.random.default_rng(0)
-    n = side * side
-    nodes = np.arange(n).reshape(side, side)
-    rows = np.concatenate([nodes[:, :-1].ravel(), nodes[:-1].ravel()])
-    columns = np.concatenate([nodes[:, 1:].ravel(), nodes[1:].ravel()])
-    W = scipy.sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(n, n)).tocsr()
-    W = W + W.T
-    known = rng.choice(n, int(share * n), replace=False)
-    labels = rng.standard_normal(len(known))
-    labels = labels + 0.5 if bounded else 10.0 * labels
-    L = scipy.sparse.csr_array(scipy.sparse.diags_array(W.sum(axis=1)) - W)
-    unknown = np.setdiff1d(np.arange(n), known)
-    Q = scipy.sparse.csr_array(L[unknown][:, unknown])
-    return System(Q, W[unknown][:, known] @ labels, (0.0, 1.0) if bounded else None)
-
-
-def random_tree(n: int) -> System:
-    """A random recursive tree with log-normal weights, 1e-4 added to the diagonal."""
-    rng = np.random.default_rng(0)
-    parents = np.array([rng.integers(0, i) for i in range(1, n)])
-    weights = np.exp(rng.standard_normal(n - 1))
-    W = scipy.sparse.coo_array((weights, (np.arange(1, n), parents)), shape=(n, n)).tocsr()
-    W = W + W.T
-    Q = scipy.sparse.csr_array(scipy.sparse.diags_array(W.sum(axis=1) + 1e-4) - W)
-    return System(Q, rng.standard_normal(n))
-
-
-def judge_system(tolerance: float) -> Callable[[System, np.ndarray], Judgement]:
-    def judge(data: System, x: np.ndarray) -> Judgement:
-        residual = float(np.linalg.norm(data.Q @ x - data.c) / np.linalg.norm(data.c))
-        return Judgement(residual, f"residual {residual:.1e}", residual <= tolerance)
-
-    return judge
-
-
-def judge_boxed(data: System, x: np.ndarray) -> Judgement:
-    """Objective above the best known, relative, of the projected answer."""
-    assert data.box is not None
-    if data.best is None:
-        data.best = solvers.minimize_bcd(bcd.Quadratic(data.Q, data.c), bcd.Box(*data.box), tol=1e-11).fun
-    above = (data.objective(np.clip(x, *data.box)) - data.best) / abs(data.best)
-    return Judgement(above, f"objective {above:.1e} above the best", above <= GAP)
-
-
-@njit()
-def _sor(data: Any, indices: Any, indptr: Any, diagonal: Any, c: Any, omega: float, x: Any, tolerance: float) -> int:
-    """Projected successive over-relaxation on [0, 1] until the largest move is small."""
-    for sweep in range(20_000):
-        largest = 0.0
-        for i in range(len(x)):
-            total = c[i]
-            for k in range(indptr[i], indptr[i + 1]):
-                total -= data[k] * x[indices[k]]
-            fresh = min(max(x[i] + omega * total / diagonal[i], 0.0), 1.0)
-            largest = max(largest, abs(fresh - x[i]))
-            x[i] = fresh
-        if largest <= tolerance:
-            return sweep
-    return -1
-
-
-def relax(data: System, omega: float) -> np.ndarray:
-    x = np.zeros(len(data.c))
-    _sor(data.Q.data, data.Q.indices, data.Q.indptr, data.Q.diagonal(), data.c, omega, x, 1e-5)
-    return x
-
-
-def tuned_relaxation(share: float) -> Callable[[System], np.ndarray]:
-    """A relaxation factor set by hand for each share of labels, not searched for: a stand-in for a tuned one."""
-    return lambda data: relax(data, 1.9 if share < 0.01 else 1.6)
-
-
-def by_lbfgs(data: System) -> np.ndarray:
-    assert data.box is not None
-
-    def both(x: np.ndarray) -> tuple[float, np.ndarray]:
-        image = data.Q @ x
-        return 0.5 * float(x @ image) - float(data.c @ x), image - data.c
-
-    options = {"maxiter": 20_000, "maxfun": 50_000, "ftol": 1e-11, "gtol": 1e-7}
-    bounds = scipy.optimize.Bounds(*data.box)
-    return np.asarray(
-        scipy.optimize.minimize(
-            both, np.zeros(len(data.c)), jac=True, method="L-BFGS-B", bounds=bounds, options=options
-        ).x
-    )
-
-
-def by_osqp(data: System) -> np.ndarray:
-    import osqp
-
-    assert data.box is not None
-    n = len(data.c)
-    solver = osqp.OSQP()
-    upper = scipy.sparse.csc_matrix(scipy.sparse.triu(data.Q))
-    solver.setup(
-        P=upper, q=-data.c, A=scipy.sparse.eye(n, format="csc"), l=np.full(n, data.box[0]), u=np.full(n, data.box[1]),
-        eps_abs=1e-6, eps_rel=1e-6, verbose=False, max_iter=20_000,
-    )  # fmt: skip
-    return np.asarray(solver.solve().x)
-
-
-def by_pyamg(data: System) -> np.ndarray:
-    import pyamg
-
-    matrix = scipy.sparse.csr_matrix(data.Q)
-    return np.asarray(pyamg.ruge_stuben_solver(matrix).solve(data.c, tol=1e-6, accel="cg"))
-
-
-def ours_free(data: System) -> np.ndarray:
-    return np.asarray(solvers.minimize_bcd(bcd.Quadratic(data.Q, data.c), tol=1e-9).x)
-
-
-def ours_boxed(data: System) -> np.ndarray:
-    return np.asarray(solvers.minimize_bcd(bcd.Quadratic(data.Q, data.c), bcd.Box(0.0, 1.0), tol=GAP).x)
-
-
-def graphs() -> list[Workload]:
-    warm = Solver("minimize_bcd", ours_boxed, prepare=lambda: solvers.warm_up("minimize_bcd"))
-    free = Solver("minimize_bcd", ours_free, prepare=lambda: solvers.warm_up("minimize_bcd"))
-    cg = Solver("SciPy CG", lambda d: scipy.sparse.linalg.cg(d.Q, d.c, rtol=1e-6)[0])
-    tree = cache(random_tree)
-    factors = cache(lambda n: bcd.ForestFactor(random_tree(n).Q))
-    splu = Solver("SciPy spsolve", lambda d: scipy.sparse.linalg.spsolve(d.Q.tocsc(), d.c))
-    boxed = [
-        Workload(
-            name=f"bounded-lattice-{side}-{share:g}",
-            data=lambda seed, side=side, share=share: lattice(side, share, True),
-            ours=warm,
-            peers=(
-                Solver("L-BFGS-B", by_lbfgs, seeds=1),
-                Solver("OSQP", by_osqp, needs=("osqp",), seeds=1),
-                Solver("projected SOR", tuned_relaxation(share)),
-            ),
-            judge=judge_boxed,
-            targets=(TimesLess("L-BFGS-B", 15.0), TimesLess("OSQP", 10.0), TimesOf("projected SOR", 1.0)),
-            quick=side == 256,
-        )
-        for side, share in ((256, 0.04), (256, 0.002), (512, 0.04))
-    ]
     return [
         Workload(
-            name="forest-cold-200000",
-            data=lambda seed: tree(200_000),
-            ours=Solver("solve_forest", lambda d: bcd.solve_forest(d.Q, d.c), prepare=lambda: tree(200_000)),
-            peers=(splu,),
-            judge=judge_system(1e-10),
-            targets=(TimesOf("SciPy spsolve", 0.15),),
-            quick=True,
-        ),
-        Workload(
-            name="forest-new-right-hand-side-200000",
-            data=lambda seed: tree(200_000),
-            ours=Solver("ForestFactor.solve", lambda d: factors(200_000).solve(d.c), prepare=lambda: factors(200_000)),
-            peers=(splu,),
-            judge=judge_system(1e-10),
-            targets=(TimesOf("SciPy spsolve", 0.02),),
-            quick=True,
-        ),
-        *boxed,
-        Workload(
-            name="free-lattice-512-0.04",
-            data=lambda seed: lattice(512, 0.04, False),
-            ours=free,
-            peers=(cg,),
-            judge=judge_system(2e-6),
-            targets=(TimesOf("SciPy CG", 0.6),),
-        ),
-        Workload(
-            name="free-lattice-512-0.001",
-            data=lambda seed: lattice(512, 0.001, False),
-            ours=free,
-            peers=(cg, Solver("pyamg", by_pyamg, needs=("pyamg",))),
-            judge=judge_system(1e-5),
-            targets=(TimesOf("pyamg", 1.0),),
-        ),
+            name=f"reference-{name}",
+            data=lambda seed, name=name: binary(name.split("@")[0], float(name.split("@")[1])),
+            ours=Solver(
+                "minimize_bcd",
+                lambda data: np.asarray(solvers.minimize_bcd(data.loss(), bcd.L1(data.lam), tol=1e-9).x),
+                prepare=lambda: solvers.warm_up("minimize_bcd"),
+            ),
+            judge=judge(name),
+            seeds=(0,),
+        )
+        for name in known
     ]
+
+
+# -- compilation and memory ----------------------------------------------------------------------------------------
+
+
+def first_call(name: str) -> None:
+    """Seconds of the first and the second call of one workload in this process, and its peak memory."""
+    data = next(case for case in cases() if case.name == name).make(0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = []
+    for _ in range(2):
+        began = time.process_time()
+        our_fit(data)
+        seconds.append(time.process_time() - began)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"  {name:<36}{seconds[0]:>8.2f}{seconds[1]:>9.3f}{(after - before) / 1024:>12.0f}", flush=True)
+
+
+def first_calls(text: str) -> None:
+    print(f"  {'workload':<36}{'first':>8}{'second':>9}{'MiB beyond the data':>22}")
+    for case in cases():
+        if text in case.name:
+            with tempfile.TemporaryDirectory() as cache:
+                environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+                subprocess.run([sys.executable, __file__, "--first-call-of", case.name], env=environment, check=True)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    sys.exit(main("Block coordinate descent", [*models(), *graphs()]))
+    if sys.argv[1:2] == ["--first-call-of"]:
+        first_call(sys.argv[2])
+    elif sys.argv[1:2] == ["--first-call"]:
+        first_calls(sys.argv[2] if len(sys.argv) > 2 else "")
+    else:
+        sys.exit(main("Sparse linear models", [*(case.workload() for case in cases()), *references()]))

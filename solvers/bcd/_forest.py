@@ -16,6 +16,7 @@ from solvers._core.arrays import FloatArray, IntArray, as_float_array
 from solvers._core.errors import InvalidProblemError
 from solvers.bcd._design import sparse_matrix
 from solvers.bcd._forest_kernels import eliminate, eliminated_positions, sweep
+from solvers.bcd._quadratic import compressed, mirrors
 
 __all__ = ["ForestFactor", "NotAForestError", "solve_forest"]
 
@@ -65,22 +66,20 @@ class ForestFactor:
     def __init__(self, A: Any) -> None:
         if not scipy.sparse.issparse(A):
             raise InvalidProblemError(f"A must be a scipy.sparse matrix; got {type(A).__name__}")
-        matrix = sparse_matrix(A, "A", "an (n, n) symmetric matrix")
+        given: Any = A
+        if given.ndim == 2 and given.shape[0] != given.shape[1]:
+            raise InvalidProblemError(f"A must be square; got shape {given.shape}")
+        # The transpose of a CSR matrix is CSC at no cost, and a symmetric matrix is its own transpose.
+        matrix = sparse_matrix(given.T if given.format == "csr" else given, "A", "an (n, n) symmetric matrix")
         n = matrix.shape[0]
-        if matrix.shape[1] != n:
-            raise InvalidProblemError(f"A must be square; got shape {matrix.shape}")
-        rows = matrix.tocsr()
-        same = np.array_equal(rows.indptr, matrix.indptr) and np.array_equal(rows.indices, matrix.indices)
-        if not (same and np.array_equal(rows.data, matrix.data)):
+        if not mirrors(*compressed(matrix)):
             raise InvalidProblemError("A must be symmetric; A and A.T differ")
         inside = np.ones(n, dtype=np.int64)
         order, parent, degree = (np.empty(n, dtype=np.int64) for _ in range(3))
-        weight, pivot = np.zeros(n), np.empty(n)
-        indices, indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
-        data = np.array(matrix.data)
-        count = eliminate(data, indices, indptr, inside, order, parent, weight, pivot, degree)
+        weight, pivot = np.empty(n), np.empty(n)
+        count = eliminate(*compressed(matrix), inside, order, parent, weight, pivot, degree)
         if count < n:
-            raise NotAForestError(_find_cycle(data, indices, indptr, degree >= 0))
+            raise NotAForestError(_find_cycle(*compressed(matrix), degree >= 0))
         diagonal = matrix.diagonal()
         bad = np.flatnonzero(~(pivot > SINGULAR * np.abs(diagonal)))
         if len(bad):

@@ -2,8 +2,8 @@ r"""A solved quadratic whose linear term changes in a few entries at a time.
 
 Keep x and g = Q x - c. A change of c_i changes g_i only, and Gauss-Southwell steps along a queue spread it as far as the
 tolerance sees, until |g|^2 is back to what it was before, but for a small share of (tol |c|)^2. The work is that of the nodes
-moved; nothing of the size of the graph is touched. Only when those shares add up to the whole tolerance, once in many updates, a
-pass over all nodes brings every |g_i| below half of tol |c| / sqrt(n).
+moved; nothing of the size of the graph is touched. Only when those shares add up to the whole tolerance, once in some ten
+updates, a pass over all nodes brings every |g_i| below half of tol |c| / sqrt(n).
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class IncrementalQuadratic:
     """
 
     def __init__(self, loss: Quadratic, x0: Any = None, *, tol: float = 1e-6) -> None:
-        if not isinstance(loss, Quadratic) or loss.sparse is None:
-            raise InvalidProblemError(f"loss must be a sparse bcd.Quadratic; got {type(loss).__name__}")
+        if loss.sparse is None:
+            raise InvalidProblemError("loss must be a sparse bcd.Quadratic; got a dense one")
         if not np.all(loss.lipschitz > 0):
             j = int(np.argmin(loss.lipschitz))
             raise InvalidProblemError(

@@ -18,7 +18,7 @@ from solvers._core.linalg import UNIT
 from solvers.bcd._design import sparse_matrix
 from solvers.bcd._loss import Loss
 
-__all__ = ["Quadratic", "compressed"]
+__all__ = ["Quadratic", "compressed", "mirrors"]
 
 # Dense matrices up to this size are factorised to prove that they are positive semidefinite.
 DENSE_CHECK = 2000
@@ -96,7 +96,7 @@ class Quadratic(Loss):
 
     def _require_symmetry(self) -> None:
         if self.sparse is not None:
-            if _mirrors(*compressed(self.sparse)):
+            if mirrors(*compressed(self.sparse)):
                 return
             difference = abs(self.sparse - self.sparse.T).tocoo()
             worst = int(np.argmax(difference.data)) if difference.nnz else -1
@@ -235,7 +235,7 @@ class Quadratic(Loss):
 
 
 @njit()
-def _mirrors(data: FloatArray, indices: IntArray, indptr: IntArray) -> bool:
+def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray) -> bool:
     """Whether a canonical CSC matrix equals its transpose, structure included: its columns are walked like its rows."""
     n = len(indptr) - 1
     ahead = indptr[:-1].copy()

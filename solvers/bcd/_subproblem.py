@@ -32,6 +32,8 @@ __all__ = ["Move", "Parts", "Subproblem", "extrapolation", "slopes_along"]
 # Largest support that is finished by a Cholesky factorisation.
 NEWTON_SIZE = 2500
 NEWTON_ATTEMPTS = 8
+# Halvings of Newton's step until it is dropped.
+NEWTON_STEPS = 6
 EPOCHS = 10
 ROUNDS = 60
 # Differences of iterates that Anderson's extrapolation combines.
@@ -329,23 +331,25 @@ def _newton_on_support(
     Coordinates stop where their sign would change or a bound is passed; shorter steps stop fewer of them.
     """
     hessian = gram[np.ix_(index, index)]
-    flat = np.diag_indices(len(index))
-    bent = hessian.copy()
-    bent[flat] += parts.l2[index] + 1e-13 * float(np.trace(hessian)) / len(index)
+    diagonal = np.diagonal(hessian).copy()
     at = x[index]
-    rhs = -(slope[index] + parts.lam[index] * np.sign(at) + parts.l2[index] * at)
+    some = Parts(parts.lam[index], parts.l2[index], parts.lower[index], parts.upper[index])
+    rhs = -(slope[index] + some.lam * np.sign(at) + some.l2 * at)
+    hessian[np.diag_indices(len(index))] += some.l2 + 1e-13 * float(np.mean(diagonal))
     try:
-        factor = scipy.linalg.cho_factor(bent, lower=True, overwrite_a=True, check_finite=False)
+        # The transpose is a Fortran view: the factor overwrites one triangle and leaves the other.
+        factor = scipy.linalg.cho_factor(hessian.T, lower=True, overwrite_a=True, check_finite=False)
     except scipy.linalg.LinAlgError:
         return None
     d = scipy.linalg.cho_solve(factor, rhs, check_finite=False)
-    some = Parts(parts.lam[index], parts.l2[index], parts.lower[index], parts.upper[index])
+    restored = diagonal - np.diagonal(factor[0])
     best, value = None, 0.0
     t = 1.0
-    for _ in range(6):
+    for _ in range(NEWTON_STEPS):
         trial = some.clip(np.where((at + t * d) * at < 0.0, 0.0, at + t * d))
         step = trial - at
-        change = float(slope[index] @ step) + 0.5 * float(step @ (hessian @ step)) + some.change(at, trial)
+        image = scipy.linalg.blas.dsymv(1.0, factor[0], step, lower=0) + restored * step
+        change = float(slope[index] @ step) + 0.5 * float(step @ image) + some.change(at, trial)
         if change < value:
             best, value = trial, change
         elif best is not None:
