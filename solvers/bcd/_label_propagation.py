@@ -304,7 +304,7 @@ def _solve(problem: LabelProblem, monitor: Monitor, x: FloatArray, *, given: boo
     for k, solver in enumerate(solvers if given else ()):
         solver.prepare(np.ascontiguousarray(x[:, k]))
     while solvers and monitor.running():
-        shrink = shrink_wanted(monitor)
+        shrink = shrink_wanted(monitor, solvers[0].first_shrink)
         for k, solver in enumerate(solvers):
             fresh = solver.step(np.ascontiguousarray(x[:, k]), shrink)
             if fresh is None:

@@ -96,7 +96,7 @@ class Quadratic(Loss):
 
     def _require_symmetry(self) -> None:
         if self.sparse is not None:
-            if mirrors(*compressed(self.sparse)):
+            if mirrors(*compressed(self.sparse), np.empty(self.size)):
                 return
             difference = abs(self.sparse - self.sparse.T).tocoo()
             worst = int(np.argmax(difference.data)) if difference.nnz else -1
@@ -235,13 +235,19 @@ class Quadratic(Loss):
 
 
 @njit()
-def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray) -> bool:
-    """Whether a canonical CSC matrix equals its transpose, structure included: its columns are walked like its rows."""
+def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray) -> bool:
+    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal.
+
+    Columns are walked like rows: the mirror image of an entry is the next of its row that has not been met.
+    """
     n = len(indptr) - 1
     ahead = indptr[:-1].copy()
     for j in range(n):
+        diagonal[j] = 0.0
         for k in range(indptr[j], indptr[j + 1]):
             i = indices[k]
+            if i == j:
+                diagonal[j] = data[k]
             mirror = ahead[i]
             if mirror >= indptr[i + 1] or indices[mirror] != j or data[mirror] != data[k]:
                 return False

@@ -55,6 +55,11 @@ class Run:
         """Something valid from the first moment."""
         self.certify(x)
 
+    def offer(self, x: FloatArray) -> None:
+        """A point without a bound: one that is about to be improved by a cheap step."""
+        fun = self.problem.objective(x, self.problem.loss.image(x)) if np.any(x) else self.problem.start_value
+        self.monitor.incumbent(x.copy(), fun)
+
     def certify(self, x: FloatArray, theta: Array | None = None) -> None:
         """Offer a point and the bound of its dual point (or of ``theta``)."""
         z = self.problem.loss.image(x)
@@ -122,8 +127,11 @@ class Run:
         )
 
 
-def shrink_wanted(monitor: Monitor) -> float:
-    """By how much the squared residual, which the gap follows, should fall before the next look."""
+def shrink_wanted(monitor: Monitor, first: float = 0.1) -> float:
+    """By how much the squared residual, which the gap follows, should fall before the next look.
+
+    ``first`` multiplies the tolerance while no gap says how the residual compares.
+    """
     gap, tol = monitor.gap, monitor.common.tol
-    wanted = 0.3 * tol / gap if gap < 1.0 else 0.1 * tol
+    wanted = 0.3 * tol / gap if gap < 1.0 else first * tol
     return min(max(wanted, LEAST_SHRINK), 0.3)

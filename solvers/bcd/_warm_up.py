@@ -33,9 +33,8 @@ def minimize_bcd() -> None:
 
 def _graph_kernels() -> None:
     """What only larger graphs reach."""
-    lattice = scipy.sparse.kronsum(
-        *[scipy.sparse.diags_array([[-1.0] * 3, [2.0] * 4, [-1.0] * 3], offsets=[-1, 0, 1])] * 2
-    )
+    line = scipy.sparse.diags_array([[-1.0] * 3, [2.0] * 4, [-1.0] * 3], offsets=[-1, 0, 1])
+    lattice = scipy.sparse.kronsum(line, line)
     loss = Quadratic(scipy.sparse.csr_array(lattice), np.ones(16))
     system = SchurSystem(loss.graph)
     system.begin(np.zeros(16), loss.host_c)
