@@ -18,7 +18,7 @@ from solvers._core.linalg import UNIT
 from solvers.bcd._design import sparse_matrix
 from solvers.bcd._loss import Loss
 
-__all__ = ["Quadratic", "compressed", "mirrors"]
+__all__ = ["Quadratic", "compressed", "diagonal_and_sums", "mirrors"]
 
 # Dense matrices up to this size are factorised to prove that they are positive semidefinite.
 DENSE_CHECK = 2000
@@ -128,7 +128,7 @@ class Quadratic(Loss):
     def _rows(self) -> tuple[FloatArray, FloatArray]:
         assert self.sparse is not None
         diagonal, sums = np.empty(self.size), np.empty(self.size)
-        _diagonal_and_sums(*compressed(self.sparse), diagonal, sums)
+        diagonal_and_sums(*compressed(self.sparse), diagonal, sums)
         return diagonal, sums
 
     @cached_property
@@ -256,7 +256,7 @@ def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: Flo
 
 
 @njit()
-def _diagonal_and_sums(
+def diagonal_and_sums(
     data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray, sums: FloatArray
 ) -> None:
     for j in range(len(diagonal)):
