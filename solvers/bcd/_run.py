@@ -100,9 +100,7 @@ class Run:
         """What proves a quadratic positive definite, found once."""
         if self._proof is None:
             loss = self.problem.loss
-            self._proof = (
-                propose_definiteness(loss, self.problem.term) if isinstance(loss, Quadratic) else Definiteness()
-            )
+            self._proof = propose_definiteness(loss) if isinstance(loss, Quadratic) else Definiteness()
         return self._proof
 
     def diverging(self) -> bool:
