@@ -60,7 +60,7 @@ class System:
         problem = composite(bcd.Quadratic(self.Q, self.c), self.penalty)
         x = np.array(problem.term.project(np.asarray(x, dtype=np.float64)))
         image = problem.loss.image(x)
-        bound, _ = problem.bound_at(x, image, propose_definiteness(problem.loss, problem.term))
+        bound, _ = problem.bound_at(x, image, propose_definiteness(problem.loss))
         return (problem.objective(x, image) - bound.reestablished) / self.at_zero
 
 

@@ -11,25 +11,24 @@ import scipy.sparse
 
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
-from solvers.bcd._penalties import SeparableTerm, Term
 from solvers.bcd._quadratic import Quadratic, compressed
 from solvers.bcd._quadratic_certificate import Definiteness
 
 __all__ = ["propose_definiteness"]
 
 
-def propose_definiteness(loss: Quadratic, term: Term) -> Definiteness:
+def propose_definiteness(loss: Quadratic) -> Definiteness:
     """A spanning forest, or positive weights, or nothing where the certificate does without."""
     if loss.sparse is None:
         return Definiteness()
     if "proposal" not in loss.proofs:
-        loss.proofs["proposal"] = _propose(loss, term)
+        loss.proofs["proposal"] = _propose(loss)
     proposal = loss.proofs["proposal"]
     assert isinstance(proposal, Definiteness)
     return proposal
 
 
-def _propose(loss: Quadratic, term: Term) -> Definiteness:
+def _propose(loss: Quadratic) -> Definiteness:
     if loss.weakly_dominant:
         parents = np.empty(loss.size, dtype=np.int64)
         slack = 2.0 * loss.lipschitz - loss.row_sums
@@ -37,9 +36,7 @@ def _propose(loss: Quadratic, term: Term) -> Definiteness:
         if grow_forest(*compressed(loss.graph), slack - least, parents):
             return Definiteness(parents=parents)
         return Definiteness()
-    # Finite bounds on every coordinate already bound what a plane may miss.
-    boxed = isinstance(term, SeparableTerm) and bool(np.all(np.isfinite(term.lower) & np.isfinite(term.upper)))
-    return Definiteness() if boxed or loss.curvature > 0 else Definiteness(comparison_weights(loss))
+    return Definiteness() if loss.curvature > 0 else Definiteness(comparison_weights(loss))
 
 
 @njit()

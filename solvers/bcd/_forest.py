@@ -72,15 +72,16 @@ class ForestFactor:
         # The transpose of a CSR matrix is CSC at no cost, and a symmetric matrix is its own transpose.
         matrix = sparse_matrix(given.T if given.format == "csr" else given, "A", "an (n, n) symmetric matrix")
         n = matrix.shape[0]
-        if not mirrors(*compressed(matrix)):
+        diagonal = np.empty(n)
+        if not mirrors(*compressed(matrix), diagonal):
             raise InvalidProblemError("A must be symmetric; A and A.T differ")
-        inside = np.ones(n, dtype=np.int64)
+        # One byte a node: it is read out of order.
+        inside: Any = np.ones(n, dtype=np.int8)
         order, parent, degree = (np.empty(n, dtype=np.int64) for _ in range(3))
         weight, pivot = np.empty(n), np.empty(n)
         count = eliminate(*compressed(matrix), inside, order, parent, weight, pivot, degree)
         if count < n:
             raise NotAForestError(_find_cycle(*compressed(matrix), degree >= 0))
-        diagonal = matrix.diagonal()
         bad = np.flatnonzero(~(pivot > SINGULAR * np.abs(diagonal)))
         if len(bad):
             raise InvalidProblemError(

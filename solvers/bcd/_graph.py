@@ -41,6 +41,8 @@ FREE_RESIDUAL = 1e-10
 FEW = 0.05
 LOCAL_BUDGET = 1.0
 LOCAL_SHRINK = 1e-2
+# The gap reached, in tolerances, where squared residuals (moves of sweeps) have shrunk by the tolerance, roughly inverted.
+FIRST_FREE, FIRST_BOUNDED = 0.1, 3.0
 
 
 class GraphSolver:
@@ -68,6 +70,11 @@ class GraphSolver:
         self._threshold = 0.0
         self._held: np.ndarray | None = None
         self._iterations = int(min(MOST_ITERATIONS, max(20.0, ENTRIES_PER_STEP / max(self.graph.nnz, 1))))
+
+    @property
+    def first_shrink(self) -> float:
+        """For :func:`shrink_wanted`."""
+        return FIRST_FREE if self.free else FIRST_BOUNDED
 
     def share(self, other: GraphSolver) -> None:
         """Use the factors of a solver with the same Q."""
@@ -165,11 +172,12 @@ def solve_on_graph(run: Run, x: FloatArray, *, given: bool) -> None:
     """
     problem, monitor = run.problem, run.monitor
     solver = GraphSolver(problem)
-    run.certify(x)
+    run.offer(x)
     if given:
+        run.certify(x)
         solver.prepare(x)
     while monitor.running():
-        fresh = solver.step(x, shrink_wanted(monitor))
+        fresh = solver.step(x, shrink_wanted(monitor, solver.first_shrink))
         if fresh is None:
             solve_by_cg(run, x)
             return
@@ -187,3 +195,5 @@ def solve_on_graph(run: Run, x: FloatArray, *, given: bool) -> None:
                 solve_by_cg(run, x)
                 return
             monitor.finish(Status.CONVERGED if residual <= 1e-9 * float(np.max(np.abs(solver.c))) else Status.STALLED)
+    if monitor.certificate is None:
+        run.certify(x)

@@ -217,10 +217,11 @@ def label_propagation(
     Notes
     -----
     *Guarantee.* ``bound`` is at most the energy of every extension, rounding errors included: a supporting plane at the
-    answer, with what it may miss bounded through a positive vector w with L w > 0 (or through the bounds).
+    answer, with what it may miss bounded through a spanning forest whose trees are tied to labels (or through the bounds).
 
-    *Algorithm.* A forest is solved in one pass in linear time; otherwise a forest is eliminated exactly and conjugate
-    gradients iterate on what is left.
+    *Algorithm.* Trees and chains are eliminated exactly; on what is left an induced forest is eliminated and conjugate
+    gradients iterate on its Schur complement, with a coarse space where labels are few. Bounds: projected over-relaxation.
+    From ``x0``, only the surroundings of what changed move, where that is enough.
 
     *Complexity.* O(n) time and memory for forests; O(n + edges) an iteration otherwise.
 
@@ -289,7 +290,7 @@ def _solve(problem: LabelProblem, monitor: Monitor, x: FloatArray, *, given: boo
     if problem.columns:
         first = problem.columns[0]
         assert isinstance(first.loss, Quadratic)
-        proof = propose_definiteness(first.loss, first.term)
+        proof = propose_definiteness(first.loss)
 
     def certify(point: FloatArray) -> None:
         everyone = problem.filled(point)
@@ -304,7 +305,7 @@ def _solve(problem: LabelProblem, monitor: Monitor, x: FloatArray, *, given: boo
     for k, solver in enumerate(solvers if given else ()):
         solver.prepare(np.ascontiguousarray(x[:, k]))
     while solvers and monitor.running():
-        shrink = shrink_wanted(monitor)
+        shrink = shrink_wanted(monitor, solvers[0].first_shrink)
         for k, solver in enumerate(solvers):
             fresh = solver.step(np.ascontiguousarray(x[:, k]), shrink)
             if fresh is None:

@@ -127,7 +127,8 @@ def minimize_bcd(
 
     *Algorithm.* Working sets are chosen by the GSL-q score, solved by proximal Newton steps (descent on the Gram matrix or on
     columns, Anderson extrapolation, a Cholesky finish once signs are stable). The graph engine eliminates a forest exactly
-    and iterates on the Schur complement; bounds are found by projected over-relaxation.
+    and iterates on the Schur complement; bounds are found by projected over-relaxation; from an ``x0`` where few gradients
+    stand out, only their surroundings move. Dense quadratics: conjugate gradients with proportioning (Dostal 2009).
 
     *Complexity.* "paper": a full gradient and one block solve per iteration, O(n p + n b^2 + b^3) for dense data.
 

@@ -18,7 +18,7 @@ from solvers._core.linalg import UNIT
 from solvers.bcd._design import sparse_matrix
 from solvers.bcd._loss import Loss
 
-__all__ = ["Quadratic", "compressed", "mirrors"]
+__all__ = ["Quadratic", "compressed", "diagonal_and_sums", "mirrors"]
 
 # Dense matrices up to this size are factorised to prove that they are positive semidefinite.
 DENSE_CHECK = 2000
@@ -96,7 +96,7 @@ class Quadratic(Loss):
 
     def _require_symmetry(self) -> None:
         if self.sparse is not None:
-            if mirrors(*compressed(self.sparse)):
+            if mirrors(*compressed(self.sparse), np.empty(self.size)):
                 return
             difference = abs(self.sparse - self.sparse.T).tocoo()
             worst = int(np.argmax(difference.data)) if difference.nnz else -1
@@ -128,7 +128,7 @@ class Quadratic(Loss):
     def _rows(self) -> tuple[FloatArray, FloatArray]:
         assert self.sparse is not None
         diagonal, sums = np.empty(self.size), np.empty(self.size)
-        _diagonal_and_sums(*compressed(self.sparse), diagonal, sums)
+        diagonal_and_sums(*compressed(self.sparse), diagonal, sums)
         return diagonal, sums
 
     @cached_property
@@ -235,13 +235,19 @@ class Quadratic(Loss):
 
 
 @njit()
-def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray) -> bool:
-    """Whether a canonical CSC matrix equals its transpose, structure included: its columns are walked like its rows."""
+def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray) -> bool:
+    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal.
+
+    Columns are walked like rows: the mirror image of an entry is the next of its row that has not been met.
+    """
     n = len(indptr) - 1
     ahead = indptr[:-1].copy()
     for j in range(n):
+        diagonal[j] = 0.0
         for k in range(indptr[j], indptr[j + 1]):
             i = indices[k]
+            if i == j:
+                diagonal[j] = data[k]
             mirror = ahead[i]
             if mirror >= indptr[i + 1] or indices[mirror] != j or data[mirror] != data[k]:
                 return False
@@ -250,7 +256,7 @@ def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray) -> bool:
 
 
 @njit()
-def _diagonal_and_sums(
+def diagonal_and_sums(
     data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray, sums: FloatArray
 ) -> None:
     for j in range(len(diagonal)):

@@ -61,14 +61,13 @@ class QuadraticCertifier:
     def __init__(self, loss: Quadratic, term: Term) -> None:
         self.loss = loss
         self.term = term
-        self._smooth = isinstance(term, SeparableTerm) and term.smooth
 
     def evaluate(self, point: FloatArray, proof: Definiteness) -> LowerBound:
         """(1) at a point; -inf where nothing is proved."""
         loss = self.loss
         forest = self._forest(proof.parents)
-        if forest is not None and self._smooth:
-            return self._by_forest(point, forest)
+        if forest is not None and isinstance(self.term, SeparableTerm):
+            return self._by_forest(point, forest, self.term)
         image, most = loss.image_and_size(point)
         most = most + np.abs(loss.host_c)
         error = 1.01 * UNIT * (loss.row_counts + 8) * most + UNDERFLOW
@@ -77,12 +76,9 @@ class QuadraticCertifier:
         slack = float(np.sum(size * error)) + 64 * UNIT * float(np.sum(size * most))
         plane = Plane(loss.host_c - image, error, energy, slack)
         sums = self.sound_weights(proof.weights)
-        if forest is None and sums is None and not loss.curvature > 0:
+        if sums is None and not loss.curvature > 0:
             return self._by_radius(point, plane)
-        bounds = [
-            self._by_curvature(point, plane, split, forest, proof.weights, sums)
-            for split in self._splits(point, plane.q)
-        ]
+        bounds = [self._by_curvature(point, plane, q, proof.weights, sums) for q in self._splits(point, plane.q)]
         return max(bounds, key=lambda bound: bound.published)
 
     # -- what bounds the inverse ---------------------------------------------------------------------------------
@@ -109,13 +105,13 @@ class QuadraticCertifier:
         sums = 2.0 * loss.lipschitz * weights - image - slack
         return sums if np.all(sums > 0) else None
 
-    # -- the two cases -------------------------------------------------------------------------------------------
+    # -- the cases -----------------------------------------------------------------------------------------------
 
     def _splits(self, point: FloatArray, q: FloatArray) -> list[FloatArray]:
         """Candidates for q': nearest to q, and subgradients wherever that is cheaper coordinate by coordinate."""
         term = self.term
         nearest = term.nearest_dual(q)
-        if not isinstance(term, SeparableTerm) or self._smooth:
+        if not isinstance(term, SeparableTerm) or term.smooth:
             return [nearest]
         mixed = np.empty_like(nearest)
         _subgradients(
@@ -131,22 +127,31 @@ class QuadraticCertifier:
         )
         return [mixed, nearest]
 
-    def _by_forest(self, point: FloatArray, forest: SpanningForest) -> LowerBound:
-        """(1) without a penalty: q' = 0, and all of it in one pass."""
+    def _by_forest(self, point: FloatArray, forest: SpanningForest, term: SeparableTerm) -> LowerBound:
+        """(1) in one pass over the rows, then one over the forest."""
         loss = self.loss
-        v, doubt = np.empty(loss.size), np.empty(loss.size)
         assert loss.sparse is not None
-        value, slack = _residual(*compressed(loss.sparse), loss.host_c, np.asarray(point), v, doubt)
-        charge, rounding = forest.charge(v, doubt)
-        value -= charge * (1 + 1e-12)
-        return LowerBound(value, slack + 2.0 * rounding) if math.isfinite(value) else LowerBound(-math.inf, 0.0)
+        v, doubt = np.empty(loss.size), np.empty(loss.size)
+        parts = (loss.lipschitz, term.lam, term.l2, np.asarray(term.lower), np.asarray(term.upper))
+        best = LowerBound(-math.inf, 0.0)
+        for mixed in (True, False):
+            value, slack, linear = _split(
+                *compressed(loss.sparse), loss.host_c, np.asarray(point), *parts, mixed, v, doubt
+            )
+            charge, rounding = forest.charge(v, doubt)
+            value -= charge * (1 + 1e-12)
+            bound = LowerBound(value, slack + 2.0 * rounding) if math.isfinite(value) else LowerBound(-math.inf, 0.0)
+            best = max(best, bound, key=lambda bound: bound.published)
+            # Only where the forest charges more than distances to the bounds would is the other split worth a look.
+            if not charge > linear:
+                break
+        return best
 
     def _by_curvature(
         self,
         point: FloatArray,
         plane: Plane,
         inside: FloatArray,
-        forest: SpanningForest | None,
         weights: FloatArray | None,
         sums: FloatArray | None,
     ) -> LowerBound:
@@ -155,9 +160,7 @@ class QuadraticCertifier:
         v = plane.q - inside
         doubt = plane.error + exact.excess + 2 * UNIT * np.abs(v)
         size = np.abs(v) + doubt
-        charge, rounding = math.inf, 0.0
-        if forest is not None:
-            charge, rounding = forest.charge(v, doubt)
+        charge = math.inf
         if sums is not None:
             assert weights is not None
             charge = min(charge, 0.5 * float(np.sum(size * weights)) * float(np.max(size / sums)))
@@ -167,9 +170,7 @@ class QuadraticCertifier:
         if not math.isfinite(value):
             return LowerBound(-math.inf, 0.0)
         distance = np.abs(point)
-        slack = (
-            plane.slack + 2.0 * min(rounding, charge) + 64 * UNIT * (exact.magnitude + float(np.sum(size * distance)))
-        )
+        slack = plane.slack + 64 * UNIT * (exact.magnitude + float(np.sum(size * distance)))
         return LowerBound(value, slack + float(np.sum(doubt * distance)))
 
     def _by_radius(self, point: FloatArray, plane: Plane) -> LowerBound:
@@ -193,6 +194,28 @@ class QuadraticCertifier:
 
 
 @njit()
+def _subgradient(
+    u: float, q: float, nearest: float, diagonal: float, lam: float, l2: float, lower: float, upper: float
+) -> tuple[float, float]:
+    """q' = phi'(u) where the way to the bound (or kink) that q pushes towards is longer than a Newton step; its linear loss.
+
+    Elsewhere q' is the point of the domain nearest to q, and the second number is zero.
+    """
+    if not lower < u < upper or (lam > 0.0 and u == 0.0):
+        return nearest, 0.0
+    slope = l2 * u
+    if lam > 0.0:
+        slope += lam if u > 0.0 else -lam
+    push = q - slope
+    room = upper - u if push > 0.0 else u - lower
+    if lam > 0.0 and (push > 0.0) != (u > 0.0):
+        room = min(room, abs(u))
+    if abs(push) < diagonal * room:
+        return slope, abs(push) * room
+    return nearest, 0.0
+
+
+@njit()
 def _subgradients(
     u: FloatArray,
     q: FloatArray,
@@ -204,35 +227,46 @@ def _subgradients(
     upper: FloatArray,
     out: FloatArray,
 ) -> None:
-    """q' = phi'(u) where the distance to the bound (or kink) that q pushes towards exceeds that of a Newton step."""
     for i in range(len(u)):
-        out[i] = nearest[i]
-        if not lower[i] < u[i] < upper[i] or (lam[i] > 0.0 and u[i] == 0.0):
-            continue
-        slope = l2[i] * u[i]
-        if lam[i] > 0.0:
-            slope += lam[i] if u[i] > 0.0 else -lam[i]
-        push = q[i] - slope
-        room = upper[i] - u[i] if push > 0.0 else u[i] - lower[i]
-        if lam[i] > 0.0 and (push > 0.0) != (u[i] > 0.0):
-            room = min(room, abs(u[i]))
-        if abs(push) < diagonal[i] * room:
-            out[i] = slope
+        out[i], _ = _subgradient(u[i], q[i], nearest[i], diagonal[i], lam[i], l2[i], lower[i], upper[i])
 
 
 @njit()
-def _residual(
+def _conjugate(s: float, lam: float, l2: float, lower: float, upper: float) -> tuple[float, float]:
+    """sup of s x - lam |x| - l2 x^2 / 2 between the bounds, s being in the domain, and the size of the products added."""
+    if l2 > 0.0:
+        slope = max(abs(s) - lam, 0.0)
+        peak = min(max((slope if s > 0.0 else -slope) / l2, lower), upper)
+        return s * peak - lam * abs(peak) - 0.5 * l2 * peak * peak, (abs(s) + lam) * abs(peak)
+    # A convex function of x is largest at an end or at the point nearest zero.
+    at = min(max(0.0, lower), upper)
+    best, size = s * at - lam * abs(at), (abs(s) + lam) * abs(at)
+    if np.isfinite(lower):
+        best, size = max(best, s * lower - lam * abs(lower)), max(size, (abs(s) + lam) * abs(lower))
+    if np.isfinite(upper):
+        best, size = max(best, s * upper - lam * abs(upper)), max(size, (abs(s) + lam) * abs(upper))
+    return best, size
+
+
+@njit()
+def _split(
     data: FloatArray,
     indices: IntArray,
     indptr: IntArray,
     c: FloatArray,
     u: FloatArray,
+    diagonal: FloatArray,
+    lam: FloatArray,
+    l2: FloatArray,
+    lower: FloatArray,
+    upper: FloatArray,
+    mixed: bool,
     v: FloatArray,
     doubt: FloatArray,
-) -> tuple[float, float]:
-    """v = c - Q u with its error; -u^T Q u / 2 - v^T u and a bound on its rounding error."""
+) -> tuple[float, float, float]:
+    """c - Q u = q' + v with the error of v; -u^T Q u / 2 - phi*(q') - v^T u, a bound on its rounding error, linear losses."""
     n = len(u)
-    value = slack = 0.0
+    value = slack = linear = 0.0
     for start in range(0, n, SUM_BLOCK):
         # Running errors of a sum of block sums stay far below those of one long sum.
         block = 0.0
@@ -244,11 +278,22 @@ def _residual(
                 most += abs(part)
             most += abs(c[i])
             error = 1.01 * UNIT * (indptr[i + 1] - indptr[i] + 8) * most + UNDERFLOW
-            v[i] = c[i] - image
+            q = c[i] - image
+            inside = q
+            if l2[i] == 0.0 and upper[i] == np.inf:
+                inside = min(inside, lam[i])
+            if l2[i] == 0.0 and lower[i] == -np.inf:
+                inside = max(inside, -lam[i])
+            if mixed:
+                inside, lost = _subgradient(u[i], q, inside, diagonal[i], lam[i], l2[i], lower[i], upper[i])
+                linear += lost
+            conjugate, extent = _conjugate(inside, lam[i], l2[i], lower[i], upper[i])
+            v[i] = q - inside
             doubt[i] = error + 2 * UNIT * abs(v[i])
             size = abs(u[i])
-            block -= (0.5 * image + v[i]) * u[i]
-            slack += size * (2.0 * error + doubt[i]) + 4 * UNIT * size * (abs(image) + abs(v[i])) + UNIT * abs(block)
+            block -= (0.5 * image + v[i]) * u[i] + conjugate
+            slack += size * (2.0 * error + doubt[i]) + UNIT * abs(block)
+            slack += 6 * UNIT * (size * (abs(image) + abs(v[i])) + extent + abs(conjugate))
         value += block
         slack += UNIT * abs(value)
-    return value, slack * (1 + 4 * UNIT * n)
+    return value, slack * (1 + 4 * UNIT * n), linear

@@ -142,8 +142,9 @@ def _renumbered(
     place = np.empty(n, dtype=np.int32)
     for k in range(n):
         place[order[k]] = k
-    starts = np.empty(n + 1, dtype=np.int32)
-    values, columns = np.empty(len(data)), np.empty(len(data), dtype=np.int32)
+    # Unsigned: compiled code need not look for negative positions.
+    starts = np.empty(n + 1, dtype=np.uint32)
+    values, columns = np.empty(len(data)), np.empty(len(data), dtype=np.uint32)
     at = 0
     for k in range(n):
         i = order[k]

@@ -60,6 +60,11 @@ class Run:
         """Something valid from the first moment."""
         self.certify(x)
 
+    def offer(self, x: FloatArray) -> None:
+        """A point without a bound: one that is about to be improved by a cheap step."""
+        fun = self.problem.objective(x, self.problem.loss.image(x)) if np.any(x) else self.problem.start_value
+        self.monitor.incumbent(x.copy(), fun)
+
     def certify(self, x: FloatArray, theta: Array | None = None) -> None:
         """Offer a point and the bound of its dual point (or of ``theta``)."""
         z = self.problem.loss.image(x)
@@ -102,9 +107,7 @@ class Run:
         """What proves a quadratic positive definite, found once."""
         if self._proof is None:
             loss = self.problem.loss
-            self._proof = (
-                propose_definiteness(loss, self.problem.term) if isinstance(loss, Quadratic) else Definiteness()
-            )
+            self._proof = propose_definiteness(loss) if isinstance(loss, Quadratic) else Definiteness()
         return self._proof
 
     def diverging(self) -> bool:
@@ -130,8 +133,11 @@ class Run:
         return BCDResult(**fields, support=np.flatnonzero(flat[:count]), intercept=intercept, kkt=kkt)
 
 
-def shrink_wanted(monitor: Monitor) -> float:
-    """By how much the squared residual, which the gap follows, should fall before the next look."""
+def shrink_wanted(monitor: Monitor, first: float = 0.1) -> float:
+    """By how much the squared residual, which the gap follows, should fall before the next look.
+
+    ``first`` multiplies the tolerance while no gap says how the residual compares.
+    """
     gap, tol = monitor.gap, monitor.common.tol
-    wanted = 0.3 * tol / gap if gap < 1.0 else 0.1 * tol
+    wanted = 0.3 * tol / gap if gap < 1.0 else first * tol
     return min(max(wanted, LEAST_SHRINK), 0.3)

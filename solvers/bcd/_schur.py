@@ -3,6 +3,10 @@
 Grow an induced forest greedily (two thirds of a lattice) and number it 1, the rest 2. Then S = A22 - A21 A11^{-1} A12 has a
 much smaller condition number than Q, a product with S costs two passes over the forest, and a second induced forest, of A22,
 serves as preconditioner. Both factors depend on Q only: further right-hand sides share them.
+
+Where little ties the graph to the ground, smooth errors are left. They are taken out by a coarse space: with P piecewise
+constant on some hundreds of connected aggregates, P (P^T Q P)^{-1} P^T restricted to the rest is added to the preconditioner.
+It stays below S^{-1} = (Q^{-1})_22, since P (P^T Q P)^{-1} P^T never exceeds Q^{-1}.
 """
 
 from __future__ import annotations
@@ -10,14 +14,27 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 
 from solvers._core.arrays import FloatArray, IntArray
 from solvers.bcd._forest_kernels import eliminate, greedy_forest
-from solvers.bcd._quadratic import compressed
-from solvers.bcd._schur_kernels import couplings, eliminated_part, forest_positions, schur_cg
+from solvers.bcd._quadratic import compressed, diagonal_and_sums
+from solvers.bcd._schur_kernels import (
+    aggregates,
+    coarse_matrix,
+    couplings,
+    eliminated_part,
+    forest_positions,
+    schur_cg,
+)
 
 __all__ = ["SchurSystem"]
+
+# Large graphs whose slack is below this share of the diagonal get a coarse space of about so many aggregates.
+COARSE_NODES = 5000
+COARSE_GROUND = 0.01
+AGGREGATES = 500
 
 
 class _Factor:
@@ -68,7 +85,29 @@ class SchurSystem:
         self._across = couplings(*csr, self.first.order, outside, place)
         self._own = couplings(*csr, self.second.order, outside, place)
         self._plain = not np.any(self.second.ratio)
+        self._member, self._coarse = self._coarse_space()
         self._rho = -1.0
+
+    def _coarse_space(self) -> tuple[IntArray, FloatArray]:
+        """The aggregate of each node of the rest, and the inverse of the coarse matrix; empty where not wanted."""
+        csr = compressed(self.graph)
+        n = self.graph.shape[0]
+        nothing = np.zeros(1, dtype=np.int64), np.empty((0, 0))
+        if n < COARSE_NODES or not self.sound:
+            return nothing
+        diagonal, sums = np.empty(n), np.empty(n)
+        diagonal_and_sums(*csr, diagonal, sums)
+        if float(np.sum(np.maximum(2.0 * diagonal - sums, 0.0))) > COARSE_GROUND * float(np.sum(diagonal)):
+            return nothing
+        member, count = aggregates(*csr, -(-n // AGGREGATES))
+        if count > 4 * AGGREGATES:
+            return nothing
+        try:
+            factor = scipy.linalg.cho_factor(coarse_matrix(*csr, member, count), lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return nothing
+        inverse = scipy.linalg.cho_solve(factor, np.eye(count), check_finite=False)
+        return member[self.second.order], np.ascontiguousarray(inverse)
 
     def sibling(self) -> SchurSystem:
         """The same factors with a state of its own."""
@@ -97,7 +136,7 @@ class SchurSystem:
 
     def _run(self, iterations: int, target: float) -> tuple[float, int]:
         rho, done = schur_cg(
-            *self.first.arrays, *self._across, *self.second.arrays, self._plain, *self._own,
+            *self.first.arrays, *self._across, *self.second.arrays, self._plain, self._member, self._coarse, *self._own,
             self._x, self._r, self._p, self._rho, iterations, target,
         )  # fmt: skip
         return rho, done

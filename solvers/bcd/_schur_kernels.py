@@ -1,7 +1,8 @@
 """Compiled kernels of the Schur complement of an induced forest: set-up and conjugate gradients.
 
 The forest's nodes stand in elimination order, first; ``up`` is the position of the parent, one past the end for roots, whose
-``ratio`` is zero, so that loops need no branches. A12 (``across``) is stored by rows of the forest; A21 is its transpose.
+``ratio`` is zero, so that loops need no branches. Positions are unsigned: compiled code need not look for negative ones. A12
+(``across``) is stored by rows of the forest; A21 is its transpose.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 
-__all__ = ["couplings", "eliminated_part", "forest_positions", "schur_cg"]
+__all__ = ["aggregates", "coarse_matrix", "couplings", "eliminated_part", "forest_positions", "schur_cg"]
 
 
 @njit()
@@ -24,7 +25,7 @@ def forest_positions(
     count = len(order)
     for k in range(count):
         place[order[k]] = k
-    up = np.empty(count, dtype=np.int32)
+    up = np.empty(count, dtype=np.uint32)
     ratio, inverse = np.empty(count), np.empty(count)
     for k in range(count):
         i = order[k]
@@ -43,14 +44,14 @@ def couplings(
     data: FloatArray, indices: IntArray, indptr: IntArray, rows: IntArray, wanted: IntArray, place: IntArray
 ) -> tuple[FloatArray, Any, Any]:
     """CSR arrays of the given rows, restricted to columns with ``wanted == 1`` and renumbered by ``place``."""
-    starts = np.empty(len(rows) + 1, dtype=np.int32)
+    starts = np.empty(len(rows) + 1, dtype=np.uint32)
     total = 0
     for k in range(len(rows)):
         starts[k] = total
         for e in range(indptr[rows[k]], indptr[rows[k] + 1]):
             total += wanted[indices[e]] == 1 and data[e] != 0.0
     starts[len(rows)] = total
-    values, columns = np.empty(total), np.empty(total, dtype=np.int32)
+    values, columns = np.empty(total), np.empty(total, dtype=np.uint32)
     at = 0
     for k in range(len(rows)):
         for e in range(indptr[rows[k]], indptr[rows[k] + 1]):
@@ -119,24 +120,81 @@ def eliminated_part(
 
 
 @njit()
+def aggregates(data: FloatArray, indices: IntArray, indptr: IntArray, size: int) -> tuple[IntArray, int]:
+    """Connected sets of at most ``size`` nodes, grown breadth first in natural order; the set of each node, and how many."""
+    n = len(indptr) - 1
+    member = np.full(n, -1, dtype=np.int64)
+    queue = np.empty(size, dtype=np.int64)
+    count = 0
+    for start in range(n):
+        if member[start] >= 0:
+            continue
+        member[start] = count
+        queue[0] = start
+        head, tail = 0, 1
+        while head < tail and tail < size:
+            i = queue[head]
+            head += 1
+            for k in range(indptr[i], indptr[i + 1]):
+                j = indices[k]
+                if member[j] < 0 and data[k] != 0.0 and tail < size:
+                    member[j] = count
+                    queue[tail] = j
+                    tail += 1
+        count += 1
+    return member, count
+
+
+@njit()
+def coarse_matrix(data: FloatArray, indices: IntArray, indptr: IntArray, member: IntArray, count: int) -> FloatArray:
+    """P^T Q P for the piecewise constants P on aggregates, dense."""
+    out = np.zeros((count, count))
+    for i in range(len(member)):
+        for k in range(indptr[i], indptr[i + 1]):
+            out[member[i], member[indices[k]]] += data[k]
+    return out
+
+
+@njit()
 def _precondition(
-    up: IntArray, ratio: FloatArray, inverse: FloatArray, plain: bool, r: FloatArray, y: FloatArray
+    up: IntArray,
+    ratio: FloatArray,
+    inverse: FloatArray,
+    plain: bool,
+    member: IntArray,
+    coarse: FloatArray,
+    r: FloatArray,
+    y: FloatArray,
 ) -> float:
-    """y = T^{-1} r for the forest T of A22, and r^T y; ``plain`` where T is diagonal."""
-    count = len(up)
-    product = 0.0
+    """y = T^{-1} r for the forest T of A22, plus P C P^T r for the coarse inverse C; returns r^T y.
+
+    ``plain`` where T is diagonal.
+    """
+    count, groups = len(up), len(coarse)
+    gathered, correction = np.zeros(groups), np.zeros(groups)
+    if groups:
+        for k in range(count):
+            gathered[member[k]] += r[k]
+        for i in range(groups):
+            total = 0.0
+            for j in range(groups):
+                total += coarse[i, j] * gathered[j]
+            correction[i] = total
     if plain:
         for k in range(count):
             y[k] = r[k] * inverse[k]
-            product += r[k] * y[k]
-        return product
+    else:
+        for k in range(count):
+            y[k] = r[k]
+        y[count] = 0.0
+        for k in range(count):
+            y[up[k]] -= ratio[k] * y[k]
+        for k in range(count - 1, -1, -1):
+            y[k] = y[k] * inverse[k] - ratio[k] * y[up[k]]
+    product = 0.0
     for k in range(count):
-        y[k] = r[k]
-    y[count] = 0.0
-    for k in range(count):
-        y[up[k]] -= ratio[k] * y[k]
-    for k in range(count - 1, -1, -1):
-        y[k] = y[k] * inverse[k] - ratio[k] * y[up[k]]
+        if groups:
+            y[k] += correction[member[k]]
         product += r[k] * y[k]
     return product
 
@@ -153,6 +211,8 @@ def schur_cg(
     second_ratio: FloatArray,
     second_inverse: FloatArray,
     plain: bool,
+    member: IntArray,
+    coarse: FloatArray,
     own_values: FloatArray,
     own_columns: IntArray,
     own_starts: IntArray,
@@ -163,7 +223,7 @@ def schur_cg(
     iterations: int,
     target: float,
 ) -> tuple[float, int]:
-    """Conjugate gradients on S = A22 - A21 A11^{-1} A12, preconditioned by a forest of A22.
+    """Conjugate gradients on S = A22 - A21 A11^{-1} A12, preconditioned by a forest of A22 and a coarse space.
 
     Continues from the state (x, r, p, rho) and returns rho = r^T M^{-1} r and the iterations done; rho < 0 starts afresh. Stops
     at rho <= target. A curvature that is not positive returns -1.
@@ -171,7 +231,7 @@ def schur_cg(
     n = len(x)
     image, y, work = np.empty(n), np.empty(n + 1), np.empty(len(up) + 1)
     if rho < 0.0:
-        rho = _precondition(second_up, second_ratio, second_inverse, plain, r, y)
+        rho = _precondition(second_up, second_ratio, second_inverse, plain, member, coarse, r, y)
         for i in range(n):
             p[i] = y[i]
     done = 0
@@ -193,7 +253,7 @@ def schur_cg(
         for i in range(n):
             x[i] += step * p[i]
             r[i] -= step * image[i]
-        fresh = _precondition(second_up, second_ratio, second_inverse, plain, r, y)
+        fresh = _precondition(second_up, second_ratio, second_inverse, plain, member, coarse, r, y)
         ratio_rho = fresh / rho
         rho = fresh
         for i in range(n):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 
+from solvers.bcd._forest import solve_forest
+from solvers.bcd._incremental import IncrementalQuadratic
 from solvers.bcd._label_propagation import label_propagation as run_label_propagation
 from solvers.bcd._losses import LeastSquares, Logistic
 from solvers.bcd._minimize_bcd import minimize_bcd as run_minimize_bcd
 from solvers.bcd._penalties import L1, Box
 from solvers.bcd._quadratic import Quadratic
+from solvers.bcd._schur import SchurSystem
 
 __all__ = ["label_propagation", "minimize_bcd"]
 
@@ -22,7 +25,22 @@ def minimize_bcd() -> None:
     run_minimize_bcd(Logistic(scipy.sparse.csc_array(A), [1.0, -1.0, 1.0]), L1(0.1))
     run_minimize_bcd(Quadratic(path, [1.0, 2.0]), blocks="greedy-forest")
     run_minimize_bcd(Quadratic(path, [1.0, 2.0]), Box(0.0, 0.5))
+    run_minimize_bcd(Quadratic(path, [1.0, 2.0]), x0=[0.5, 0.9])
+    run_minimize_bcd(Quadratic(path.toarray(), [1.0, 2.0]), Box(0.0, 0.5))
+    _graph_kernels()
     label_propagation()
+
+
+def _graph_kernels() -> None:
+    """What only larger graphs reach."""
+    line = scipy.sparse.diags_array([[-1.0] * 3, [2.0] * 4, [-1.0] * 3], offsets=[-1, 0, 1])
+    lattice = scipy.sparse.kronsum(line, line)
+    loss = Quadratic(scipy.sparse.csr_array(lattice), np.ones(16))
+    system = SchurSystem(loss.graph)
+    system.begin(np.zeros(16), loss.host_c)
+    system.step(5, 0.1)
+    IncrementalQuadratic(loss).update([0], [2.0])
+    solve_forest(scipy.sparse.eye_array(2, format="csr"), np.ones(2))
 
 
 def label_propagation() -> None:

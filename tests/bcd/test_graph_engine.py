@@ -30,6 +30,10 @@ def grounded(graph, rng, spread=1.0, ground=0.1):
     return scipy.sparse.csr_array(L + scipy.sparse.diags_array(ground * (0.1 + rng.random(len(graph)))))
 
 
+def lattice(side):
+    return scipy.sparse.csr_array(networkx.laplacian_matrix(networkx.grid_2d_graph(side, side)).astype(float))
+
+
 def near_forests(rng):
     """Trees with a few more edges, cycles, necklaces, isolated nodes: everything that chains can do."""
     n = int(rng.integers(1, 40))
@@ -90,6 +94,24 @@ def test_schur_complements_solve_any_graph(probability):
         assert np.allclose(x, np.linalg.solve(Q.toarray(), c), rtol=1e-7, atol=1e-9)
 
 
+def test_a_coarse_space_removes_the_smooth_errors_of_weakly_grounded_lattices():
+    rng = np.random.default_rng(10)
+    n = 80 * 80
+    Q = scipy.sparse.csr_array(lattice(80) + scipy.sparse.diags_array(np.where(np.arange(n) % 2000 == 0, 1.0, 0.0)))
+    c = rng.standard_normal(n)
+    work = []
+    for coarse in (True, False):
+        system = SchurSystem(Q)
+        assert system._coarse.shape[0] > 100
+        if not coarse:
+            system._coarse = np.empty((0, 0))
+        system.begin(np.zeros(n), c)
+        x = system.step(2000, 1e-20)
+        assert np.linalg.norm(Q @ x - c) <= 1e-7 * np.linalg.norm(c)
+        work.append(system.work)
+    assert work[0] < 0.5 * work[1]
+
+
 def test_colours_have_no_inner_edges_and_relaxation_reaches_the_box_minimum():
     rng = np.random.default_rng(3)
     for _ in range(40):
@@ -122,10 +144,6 @@ def test_local_descent_keeps_its_gradient_and_stops_below_its_threshold(bounds):
         assert np.allclose(state.g, Q @ state.x - c, atol=1e-10)
         assert before + change == pytest.approx(state.g @ state.g, abs=1e-9)
         assert set(np.flatnonzero(state.x != x)) <= set(reached.tolist())
-
-
-def lattice(side):
-    return scipy.sparse.csr_array(networkx.laplacian_matrix(networkx.grid_2d_graph(side, side)).astype(float))
 
 
 @pytest.mark.parametrize("penalty", [None, bcd.Box(-0.5, 0.5)])

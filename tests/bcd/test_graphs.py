@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg
+from sklearn.datasets import load_digits
 
 import solvers
 from solvers import bcd
+from solvers.bcd._demo import _neighbour_graph
 
 
 def laplacian(graph, shift=0.0):
@@ -96,6 +98,40 @@ def test_karate_club_splits_as_in_the_literature():
     clubs = np.array([graph.nodes[v]["club"] == "Officer" for v in result.nodes])
     assert np.mean((result.x > 0.5) == clubs) >= 0.9
     assert result.gap <= 1e-10
+
+
+def test_les_miserables_propagation_is_harmonic():
+    """Every unlabelled character is the weighted mean of those it appears with."""
+    graph = networkx.les_miserables_graph()
+    result = solvers.label_propagation(graph, {"Valjean": 0.0, "Javert": 1.0, "Myriel": -1.0}, tol=1e-12)
+    assert result.status is solvers.Status.OPTIMAL
+    place = {name: k for k, name in enumerate(result.nodes)}
+    for name, near in graph.adjacency():
+        if name not in ("Valjean", "Javert", "Myriel"):
+            total = sum(edge["weight"] for edge in near.values())
+            mean = sum(edge["weight"] * result.x[place[other]] for other, edge in near.items()) / total
+            assert result.x[place[name]] == pytest.approx(mean, abs=1e-9)
+
+
+def test_digits_are_told_apart_by_five_labels_each():
+    X, y = load_digits(return_X_y=True)
+    graph = _neighbour_graph(X, 5)
+    # Integers: any order of summation gives the same neighbours.
+    assert (graph != _neighbour_graph(np.ascontiguousarray(X[:, ::-1]), 5)).nnz == 0
+    rng = np.random.default_rng(20260105)
+    labels = np.where(np.arange(10) == y[:, None], 1.0, 0.0)
+    hidden = np.ones(len(y), dtype=bool)
+    for digit in range(10):
+        hidden[rng.choice(np.flatnonzero(y == digit), 5, replace=False)] = False
+    labels[hidden] = np.nan
+    free = solvers.label_propagation(graph, labels)
+    boxed = solvers.label_propagation(graph, labels, bounds=(0.0, 1.0))
+    for result, bounds in ((free, None), (boxed, (0.0, 1.0))):
+        assert result.status is solvers.Status.OPTIMAL
+        assert solvers.verify(result, graph, labels, bounds=bounds)
+        assert np.mean(np.argmax(result.x, axis=1)[hidden] == y[hidden]) > 0.9
+    # Harmonic values lie between the labels: the bounds change nothing.
+    assert boxed.fun == pytest.approx(free.fun, rel=1e-5)
 
 
 def test_paths_and_trees_take_one_exact_step():

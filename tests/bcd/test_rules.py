@@ -12,6 +12,7 @@ import scipy.sparse
 
 import solvers
 from solvers import bcd
+from solvers.bcd._forest_kernels import greedy_forest
 from solvers.bcd._paper import PaperSettings, _Chooser, plan
 from solvers.bcd._partitions import fixed_blocks, forest_partition, red_black
 from solvers.bcd._problem import composite
@@ -186,6 +187,55 @@ def test_two_metric_projection_decreases_and_stays_inside():
         before, after = problem.objective(x, loss.image(x)), problem.objective(mover.x, loss.image(mover.x))
         assert np.isfinite(after)
         assert after <= before + 1e-12 * abs(before)
+
+
+def random_forest_block(rng, loss):
+    order = rng.permutation(loss.size)
+    n = loss.size
+    parent, stamp, inside = (np.empty(n, dtype=np.int64) for _ in range(3))
+    greedy_forest(order, loss.graph.indices, loss.graph.indptr, parent, stamp, inside)
+    return np.flatnonzero(inside)
+
+
+@pytest.mark.parametrize("penalty", [None, bcd.Box(-0.2, 0.3), bcd.NonNegative(0.1)])
+def test_message_passing_minimises_over_a_forest(penalty):
+    """Without bounds the decrease is g_b^T H_bb^{-1} g_b / 2 and the gradient of the block vanishes; with bounds, Armijo's."""
+    rng = np.random.default_rng(8)
+    for _ in range(150):
+        n = int(rng.integers(1, 25))
+        graph = networkx.gnp_random_graph(n, 0.25, seed=int(rng.integers(1 << 30)))
+        L = networkx.laplacian_matrix(graph).astype(float)
+        Q = scipy.sparse.csr_array(L + scipy.sparse.diags_array(0.01 + rng.random(n)))
+        loss = bcd.Quadratic(Q, rng.standard_normal(n))
+        problem = composite(loss, penalty)
+        x = np.array(problem.term.project(rng.standard_normal(n)))
+        z = loss.image(x)
+        block = random_forest_block(rng, loss)
+        g = loss.gradient(z)[block]
+        mover = Updater(problem, x.copy(), z.copy())
+        mover.update("message-passing", block, g)
+        before, after = problem.objective(x, z), problem.objective(mover.x, loss.image(mover.x))
+        assert np.array_equal(np.delete(mover.x, block), np.delete(x, block))
+        if penalty is None:
+            promise = 0.5 * g @ np.linalg.solve(Q.toarray()[np.ix_(block, block)], g)
+            assert before - after == pytest.approx(promise, rel=1e-9, abs=1e-12)
+            assert np.allclose(loss.gradient(loss.image(mover.x))[block], 0.0, atol=1e-10)
+        else:
+            assert np.isfinite(after)
+            assert after <= before + 1e-12 * abs(before)
+            held = problem.kkt(x, z) < 1e-9
+            assert (
+                held or not np.array_equal(mover.x, x) or problem.term.distance(x, loss.gradient(z))[block].max() < 1e-9
+            )
+
+
+def test_explicit_blocks_are_the_ones_that_move():
+    rng = np.random.default_rng(9)
+    loss = bcd.LeastSquares(rng.standard_normal((12, 6)), rng.standard_normal(12))
+    blocks = [[0, 3], [1, 2, 5], [4]]
+    for count, moved in ((1, {0, 3}), (2, {0, 1, 2, 3, 5})):
+        run = solvers.minimize_bcd(loss, blocks=blocks, rule="cyclic", update="hessian", max_iter=count, tol=0)
+        assert set(run.support.tolist()) == moved
 
 
 def test_sparse_model_supports_are_never_worse_than_the_ranked_block():
