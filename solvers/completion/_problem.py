@@ -136,6 +136,26 @@ class CompletionProblem:
         """Number of fitted entries."""
         return self.observed.size
 
+    @property
+    def row_counts(self) -> IntArray:
+        """Fitted entries per row."""
+        return self.observed.row_counts
+
+    @property
+    def col_counts(self) -> IntArray:
+        """Fitted entries per column."""
+        return self.observed.col_counts
+
+    @property
+    def typical(self) -> float:
+        """Root mean square of the targets."""
+        return math.sqrt(float(np.mean(self.targets**2)))
+
+    @property
+    def largest(self) -> float:
+        """Greatest absolute value among the entries."""
+        return float(np.max(np.abs(self.observed.values)))
+
     @cached_property
     def entry_scale(self) -> FloatArray:
         """sqrt(d_i e_j) of each observed entry."""
