@@ -48,7 +48,7 @@ class ArrayEntries(Workspace):
         side = self.col_side if columns else self.row_side
         moving, fixed = (factors.V, factors.U) if columns else (factors.U, factors.V)
         lengths = np.array([bucket.length for bucket in side.buckets])
-        chosen = chosen_modes(lengths, np.empty(0), factors.rank, rule)
+        chosen = chosen_modes(lengths, factors.rank, rule)
         modes = [BY_CG if mode == BY_CG else BY_GRAM for mode in chosen.tolist()]
         x, loss = solve_buckets(
             side, fixed, self.take(penalty), self.take(inverse_scale), modes, rule.eta, rule.max_steps,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from solvers._core.arrays import FloatArray
 from solvers.completion import _blocks as tasks
 from solvers.completion._blocks import BlockedMatrix, Frame
-from solvers.completion._sweeps import Factors, SweepRule, balanced
+from solvers.completion._sweeps import Factors, Orientation, SweepRule, balanced, shared_factor
 
 __all__ = ["BlockEntries", "BlockGradient"]
 
@@ -42,6 +42,18 @@ class BlockEntries:
         self.square = square
         self.frames = frame, Frame(frame.other_bias, frame.own_bias, frame.other_scale, frame.own_scale)
         self.seed = 0
+        counts = matrix.counts(), matrix.counts(columns=True)
+        totals: list[Any] = list(counts)
+        if frame.own_scale is not None:
+            frames = zip(self.frames, (False, True), strict=True)
+            totals = [np.concatenate(list(matrix.run(tasks.weight_sums, None, (f,), columns=c))) for f, c in frames]
+        nothing = np.empty(0)
+        self.outlines = tuple(
+            Orientation(
+                np.concatenate([[0], np.cumsum(own)]), nothing.astype(np.int32), nothing, nothing, total.astype(float)
+            )
+            for own, total in zip(counts, totals[::-1], strict=True)
+        )
 
     def improved(
         self, factors: Factors, penalty: FloatArray, inverse_scale: FloatArray, rule: SweepRule, *, columns: bool
@@ -50,7 +62,10 @@ class BlockEntries:
         moving, fixed = (factors.V, factors.U) if columns else (factors.U, factors.V)
         self.seed += 1
         parts = self.matrix.split(moving * factors.s.astype(self.dtype), columns=columns)
-        shared = self.frames[columns], fixed, penalty, inverse_scale, rule, self.seed
+        preconditioner = np.empty((0, 0), dtype=self.dtype)
+        if rule.inner == "auto":
+            preconditioner = shared_factor(self.outlines[columns], fixed, penalty.astype(self.dtype))
+        shared = self.frames[columns], fixed, penalty, inverse_scale, rule, self.seed, preconditioner
         if self.matrix.remote:
             basis, s, turn, loss = self._factored(parts, shared, columns)
             fixed = np.ascontiguousarray(fixed @ turn)

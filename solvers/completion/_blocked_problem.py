@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
 from solvers.completion import _blocks as tasks
 from solvers.completion._blocks import BlockedMatrix, Frame
-from solvers.completion._problem import BIAS_SHRINKAGE, BIAS_SWEEPS
+from solvers.completion._problem import BIAS_SHRINKAGE, BIAS_SWEEPS, refuse_extreme
 
 __all__ = ["BlockedProblem", "as_blocked", "blocked_problem"]
+
+
+class Positions:
+    """Where the entries are; gathered from the blocks once somebody asks for more than their numbers."""
+
+    def __init__(self, matrix: BlockedMatrix, row_counts: IntArray, col_counts: IntArray) -> None:
+        self.size, self.row_counts, self.col_counts = matrix.size, row_counts, col_counts
+        self._matrix = matrix
+
+    @cached_property
+    def indptr(self) -> IntArray:
+        """Offsets of the rows, (m + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.row_counts)])
+
+    @cached_property
+    def cols(self) -> npt.NDArray[np.int32]:
+        """Column of each entry, in row order."""
+        return np.concatenate(list(self._matrix.run(tasks.columns_of, None, ())))
+
+    @cached_property
+    def rows(self) -> IntArray:
+        """Row of each entry."""
+        return np.repeat(np.arange(len(self.row_counts)), self.row_counts)
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,7 @@ class BlockedProblem:
     biased: bool
     square: float
     largest: float
+    largest_target: float
     loss: str = "l2"
     delta: float = math.inf
 
@@ -57,6 +83,11 @@ class BlockedProblem:
     def bias_frame(self) -> Frame:
         """The caller's units, less the biases."""
         return Frame(self.row_bias, self.col_bias) if self.biased else Frame()
+
+    @cached_property
+    def positions(self) -> Positions:
+        """Where the entries are."""
+        return Positions(self.matrix, self.row_counts, self.col_counts)
 
     @property
     def frame(self) -> Frame:
@@ -115,9 +146,11 @@ def blocked_problem(
         raise TypeError(f"biases must be True or False; got {biases!r}")
     row_counts, col_counts = matrix.counts(), matrix.counts(columns=True)
     counted = reg_scaling == "count" and reg > 0
+    largest = max(size for size, _ in matrix.run(tasks.extent, None, ()))
+    refuse_extreme(largest, 1.0)
     row_bias, col_bias = _two_way_effects(matrix, row_counts, col_counts) if biases else (np.zeros(m), np.zeros(n))
     frame = Frame(row_bias, col_bias) if biases else Frame()
-    sums = np.array(list(matrix.run(tasks.square_and_sum, None, (frame,))))
+    sums = np.array(list(matrix.run(tasks.target_extent, None, (frame,))))
     return BlockedProblem(
         matrix=matrix,
         rank=rank,
@@ -130,8 +163,9 @@ def blocked_problem(
         col_counts=col_counts,
         counted=counted,
         biased=bool(biases),
-        square=math.fsum(sums[:, 0]),
-        largest=float(np.max(sums[:, 1])),
+        square=math.fsum(sums[:, 1]),
+        largest=largest,
+        largest_target=float(np.max(sums[:, 0])),
     )
 
 
@@ -139,8 +173,7 @@ def _two_way_effects(
     matrix: BlockedMatrix, row_counts: IntArray, col_counts: IntArray
 ) -> tuple[FloatArray, FloatArray]:
     """Ridge-shrunk row and column effects by alternating means, as for data in memory."""
-    total = math.fsum(part[2] for part in matrix.run(tasks.square_and_sum, None, (Frame(),)))
-    mean = total / matrix.size
+    mean = math.fsum(total for _, total in matrix.run(tasks.extent, None, ())) / matrix.size
     row, col = np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1])
     for _ in range(BIAS_SWEEPS):
         before = row

@@ -9,7 +9,6 @@ import numpy as np
 
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.options import Common
-from solvers.completion import _blocks as tasks
 from solvers.completion._blocked_certificate import blocked_dual_bound, blocked_objective, sum_of_squares
 from solvers.completion._blocked_entries import BlockEntries
 from solvers.completion._blocked_problem import BlockedProblem
@@ -50,6 +49,5 @@ class BlockedRun(Run):
 
     def structure(self) -> Orientation:
         """Positions of the fitted entries by rows, gathered: asked for only where that is affordable."""
-        parts = list(self.problem.matrix.run(tasks.structure, None, ()))
-        indptr = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.indptr) for part in parts]))])
-        return Orientation(indptr, np.concatenate([part.indices for part in parts]), np.empty(0), np.empty(0))
+        positions = self.problem.positions
+        return Orientation(positions.indptr, positions.cols, np.empty(0), np.empty(0))

@@ -18,7 +18,7 @@ import scipy.sparse
 
 from solvers._core.arrays import FloatArray, IntArray
 from solvers.completion import _kernels_numba as kernels
-from solvers.completion._sweeps import SKETCH_FACTOR, Orientation, SweepRule, chosen_modes
+from solvers.completion._sweeps import Orientation, SweepRule, improve_rows
 
 __all__ = ["Block", "BlockedMatrix", "Frame", "rows_of", "targets"]
 
@@ -130,19 +130,13 @@ def entry_weights(block: Block, frame: Frame, dtype: npt.DTypeLike) -> npt.NDArr
 
 def solve(
     block: Block, x: npt.NDArray[Any], frame: Frame, fixed: npt.NDArray[Any], penalty: FloatArray,
-    inverse_scale: FloatArray, rule: SweepRule, seed: int,
+    inverse_scale: FloatArray, rule: SweepRule, seed: int, shared: npt.NDArray[Any],
 ) -> tuple[npt.NDArray[Any], FloatArray]:  # fmt: skip
     """The rows of the block improved with the other factor fixed, and sum w r² of each."""
     dtype = fixed.dtype
     x = np.array(x, dtype=dtype, order="C")
-    losses = np.empty(len(x))
-    weights = entry_weights(block, frame, dtype)
-    modes = chosen_modes(np.diff(block.indptr), weights, fixed.shape[1], rule)
-    kernels.solve_rows(
-        block.indptr, block.indices, targets(block, frame, dtype), weights, fixed, penalty.astype(dtype),
-        inverse_scale.astype(dtype), modes, rule.eta, rule.max_steps, SKETCH_FACTOR * fixed.shape[1], seed, x, losses,
-    )  # fmt: skip
-    return x, losses
+    side = Orientation(block.indptr, block.indices, targets(block, frame, dtype), entry_weights(block, frame, dtype))
+    return x, improve_rows(side, fixed, penalty, inverse_scale, rule, seed, x, shared)
 
 
 def solve_and_factor(
@@ -228,12 +222,23 @@ def deviations(block: Block, _: None, mean: float, other: FloatArray) -> FloatAr
     return np.bincount(rows_of(block) - block.start, differences, block.stop - block.start).astype(np.float64)
 
 
-def square_and_sum(block: Block, _: None, frame: Frame) -> tuple[float, float, float]:
-    """Sum of squares and greatest absolute value of the targets in the caller's units, and sum of the values."""
+def extent(block: Block, _: None) -> tuple[float, float]:
+    """Greatest absolute value and sum of the values."""
+    return largest(block, block.values), float(np.sum(block.values, dtype=np.float64))
+
+
+def target_extent(block: Block, _: None, frame: Frame) -> tuple[float, float]:
+    """Greatest absolute value and sum of squares of the targets, in the caller's units."""
     values = targets(block, Frame(frame.own_bias, frame.other_bias), np.float64)
-    return float(np.sum(values * values)), largest(block, block.values), float(np.sum(block.values, dtype=np.float64))
+    return largest(block, values), float(np.sum(values * values))
 
 
-def structure(block: Block, _: None) -> Orientation:
-    """Positions alone."""
-    return Orientation(block.indptr, block.indices.copy(), np.empty(0), np.empty(0))
+def weight_sums(block: Block, _: None, frame: Frame) -> FloatArray:
+    """Total weight of each row."""
+    weights = entry_weights(block, frame, np.float64)
+    return np.bincount(rows_of(block) - block.start, weights, block.stop - block.start).astype(np.float64)
+
+
+def columns_of(block: Block, _: None) -> npt.NDArray[np.int32]:
+    """Column of each entry."""
+    return block.indices.copy()

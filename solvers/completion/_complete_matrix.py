@@ -11,7 +11,7 @@ from solvers._catalogue import entry_named
 from solvers._core.arrays import kind_of, refuse_beyond_memory
 from solvers._core.backend import BACKENDS, Backend, choose_backend
 from solvers._core.errors import BackendError, InvalidProblemError
-from solvers._core.options import Common, check_choice, check_common, check_integer
+from solvers._core.options import Common, check_choice, check_common, check_integer, check_number
 from solvers._core.random import RNG
 from solvers._core.result import Status
 from solvers.completion._altmin import Sweeper, alternate, polish
@@ -19,17 +19,26 @@ from solvers.completion._blocked_problem import as_blocked, blocked_problem
 from solvers.completion._blocked_run import BlockedRun
 from solvers.completion._blocks import BlockedMatrix
 from solvers.completion._near_limit import near_limit, within_reach
-from solvers.completion._problem import completion_problem, data_at_home, read_observations, split_holdout
+from solvers.completion._problem import (
+    CompletionProblem,
+    completion_problem,
+    data_at_home,
+    read_observations,
+    split_holdout,
+)
 from solvers.completion._result import CompletionResult
 from solvers.completion._robust import robust_alternate
 from solvers.completion._run import Run, Settings
 from solvers.completion._sweeps import Factors, Workspace
+from solvers.completion._theory import split_alternate
 
 __all__ = ["complete_matrix"]
 
 DEFAULT_SWEEPS = 500
 # Bytes per observed entry: both orientations, the caller's copy and scratch.
 BYTES_PER_ENTRY = 96
+# Largest entry, and reciprocal of it, whose squares and sums stay well inside the range of float32.
+SINGLE_RANGE = 1e12
 HOST_METHODS = ("altmin-sketch", "gauss-newton")
 INNER = {"auto": "auto", "gauss-newton": "exact", "altmin": "auto", "altmin-exact": "exact", "altmin-sketch": "sketch"}
 
@@ -94,9 +103,10 @@ def complete_matrix(
     method : {"auto", "altmin", "altmin-exact", "altmin-sketch", "gauss-newton"}
         How rows are solved: "altmin" chooses per row by operation counts between a Gram matrix with Cholesky factor and
         conjugate gradients in an orthonormal basis; "altmin-exact" always takes the first; "altmin-sketch"
-        preconditions conjugate gradients by a CountSketch of the row. "gauss-newton" (``reg=0``, least squares):
-        truncated Gauss-Newton steps on both factors, then variable projection, for masks near the information limit.
-        "auto" is "altmin", and "gauss-newton" where that stalls with at most 2.5 entries per degree of freedom.
+        refines from the Gram matrix of a leverage sample of the row, the analysed algorithm ("altmin" uses it for long
+        rows of uneven leverage). "gauss-newton" (``reg=0``, least squares): truncated Gauss-Newton steps on both factors,
+        then variable projection, for masks near the information limit. "auto" is "altmin", and "gauss-newton" where
+        that stalls with at most 2.5 entries per degree of freedom; the result's ``method`` says which it was.
     x0 : CompletionResult, (U, s, V) or (U, V), optional
         Where to start; fewer columns than the rank are added to.
     tol : float
@@ -123,7 +133,10 @@ def complete_matrix(
         the entries. ``loss="huber"``, "altmin-sketch" and "gauss-newton" are for the host.
     options : mapping, optional
         ``precision`` ("double" or "single"): arithmetic of the sweeps; the answer's objective and bound are always
-        computed in double. ``stage_sweeps`` (3): sweeps per rank of the continuation.
+        computed in double. ``stage_sweeps`` (3): sweeps per rank of the continuation. ``theory`` (False): the literal
+        algorithm of the theorems, with fresh samples in each of ``rounds`` (10) rounds, a start clipped for the
+        incoherence ``incoherence`` (3.0) and rows solved to the fixed accuracy ``inner_tol`` (1e-10); it needs reg=0,
+        loss="l2" and 2 rounds + 1 times the data.
 
     Returns
     -------
@@ -184,6 +197,11 @@ def complete_matrix(
     settings = common.settings(Settings)
     check_choice("options['precision']", settings.precision, ("double", "single"))
     check_integer("options['stage_sweeps']", settings.stage_sweeps, low=1)
+    check_integer("options['rounds']", settings.rounds, low=1)
+    check_number("options['incoherence']", settings.incoherence, low=0.0, strict=True)
+    check_number("options['inner_tol']", settings.inner_tol, low=0.0, strict=True)
+    if settings.theory not in (True, False):
+        raise TypeError(f"options['theory'] must be True or False; got {settings.theory!r}")
     data: dict[str, Any] = {
         "weights": weights, "reg": reg, "reg_scaling": reg_scaling, "loss": loss, "delta": delta, "biases": biases,
         "holdout": holdout, "duplicates": duplicates,
@@ -192,7 +210,7 @@ def complete_matrix(
     if matrix is not None:
         run: Run = _blocked_run(matrix, rank, data, backend, common, settings)
     else:
-        run = _run_in_memory(A, rank, data, backend, common, settings)
+        run = _run_in_memory(A, rank, data, x0, backend, common, settings)
     start = run.start_from(x0)
     run.open(start)
     if run.monitor.status is None:
@@ -201,13 +219,16 @@ def complete_matrix(
     return run.conclude()
 
 
-def _run_in_memory(A: Any, rank: int, data: dict[str, Any], backend: str, common: Common, settings: Settings) -> Run:
+def _run_in_memory(
+    A: Any, rank: int, data: dict[str, Any], x0: Any, backend: str, common: Common, settings: Settings
+) -> Run:
     """Validate data in memory and set them up for the chosen kernels."""
     weights, holdout, duplicates = (data.pop(name) for name in ("weights", "holdout", "duplicates"))
+    reg, loss = data["reg"], data["loss"]
     chosen, method = _backend(backend, A, weights), common.method
-    if chosen.name != "numba" and (data["loss"] == "huber" or method in HOST_METHODS):
+    if chosen.name != "numba" and (loss == "huber" or method in HOST_METHODS or settings.theory):
         raise BackendError(
-            f"loss='huber' and the methods {', '.join(HOST_METHODS)} run on the host; got loss={data['loss']!r}, "
+            f"loss='huber', theory and the methods {', '.join(HOST_METHODS)} run on the host; got loss={loss!r}, "
             f"method={method!r} with backend={chosen.name!r}: convert to NumPy first"
         )
     observed, held = split_holdout(read_observations(*data_at_home(A, weights), duplicates), holdout, common.rng)
@@ -220,12 +241,27 @@ def _run_in_memory(A: Any, rank: int, data: dict[str, Any], backend: str, common
     if method == "gauss-newton" and (problem.reg > 0.0 or problem.loss == "huber" or settings.precision == "single"):
         raise InvalidProblemError(
             "method='gauss-newton' needs reg=0, loss='l2' and double precision; "
-            f"got reg={data['reg']!r}, loss={data['loss']!r}, precision={settings.precision!r}"
+            f"got reg={reg!r}, loss={loss!r}, precision={settings.precision!r}"
+        )
+    _check_range(float(np.max(np.abs(problem.targets))), settings)
+    if settings.theory and not _analysed(problem, method, settings, x0):
+        raise InvalidProblemError(
+            "options['theory'] needs reg=0, loss='l2', double precision, no x0, and method 'auto' or 'altmin-sketch'; got "
+            f"reg={reg!r}, loss={loss!r}, precision={settings.precision!r}, method={method!r}"
         )
     run = Run(problem, common, settings, DEFAULT_SWEEPS)
     if chosen.name != "numba":
         run.on_device(chosen)
     return run
+
+
+def _check_range(largest: float, settings: Settings) -> None:
+    """Refuse single precision where squares would leave its range."""
+    if settings.precision == "single" and largest and not 1.0 / SINGLE_RANGE <= largest <= SINGLE_RANGE:
+        raise InvalidProblemError(
+            f"options['precision']='single' needs entries of sizes between {1 / SINGLE_RANGE:g} and {SINGLE_RANGE:g}; the "
+            f"largest is {largest:.3g}: rescale A, or use precision='double'"
+        )
 
 
 def _blocked_run(
@@ -234,13 +270,21 @@ def _blocked_run(
     """Validate a problem whose entries are in files or on workers."""
     if check_choice("backend", backend, BACKENDS) not in ("auto", "numba"):
         raise BackendError(f"a {type(matrix).__name__} runs on backend 'numba'; got {backend!r}")
-    if common.method == "gauss-newton":
-        raise InvalidProblemError(f"method='gauss-newton' needs the entries in memory; got a {type(matrix).__name__}")
-    return BlockedRun(blocked_problem(matrix, rank, **data), common, settings, DEFAULT_SWEEPS)
+    if common.method == "gauss-newton" or settings.theory:
+        raise InvalidProblemError(
+            f"method='gauss-newton' and options['theory'] need the entries in memory; got a {type(matrix).__name__}"
+        )
+    problem = blocked_problem(matrix, rank, **data)
+    _check_range(problem.largest_target, settings)
+    return BlockedRun(problem, common, settings, DEFAULT_SWEEPS)
 
 
 def _solve(run: Run, start: Factors, method: str) -> None:
     """Alternating minimisation, and near the information limit what succeeds where it stalls."""
+    if run.settings.theory:
+        run.monitor.method = "altmin-sketch"
+        split_alternate(run)
+        return
     if run.problem.loss == "huber":
         robust_alternate(run, start, INNER[method])
         return
@@ -255,6 +299,12 @@ def _solve(run: Run, start: Factors, method: str) -> None:
         near_limit(run)
         factors = run.monitor.x
     polish(run, Sweeper(run, "exact"), factors)
+
+
+def _analysed(problem: CompletionProblem, method: str, settings: Settings, x0: Any) -> bool:
+    """Whether the literal algorithm applies."""
+    plain = problem.reg == 0.0 and problem.loss == "l2" and settings.precision == "double" and x0 is None
+    return plain and method in ("auto", "altmin-sketch")
 
 
 def _backend(requested: str, A: Any, weights: Any) -> Backend:

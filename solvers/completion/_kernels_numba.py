@@ -4,8 +4,10 @@ A half sweep solves, for every row i with observed positions (j_t, a_t) and weig
 
     min_x  1/2 sum_t w_t (a_t - q_{j_t}^T x)^2 + 1/2 sum_l penalty_l x_l^2,
 
-where the rows q_j of the fixed factor Q are orthonormal as columns, so that under uniform sampling the Gram matrix
-of a row is near a multiple of the identity and conjugate gradients contract by about sqrt(k / d_i) per step.
+where Q, the fixed factor with rows q_j, has orthonormal columns. Four ways, chosen per row: the k x k normal equations; the
+d x d dual ones for rows with fewer entries than unknowns; conjugate gradients, which under uniform sampling contract by
+about sqrt(k / d) per step, for the Gram matrix of the row is then near a multiple of the identity; and conjugate
+gradients with the Gram matrix of a leverage sample of the row as preconditioner.
 """
 
 from __future__ import annotations
@@ -16,9 +18,14 @@ import numpy as np
 
 from solvers._core.jit import njit
 
-__all__ = ["BY_CG", "BY_GRAM", "BY_SKETCH", "residuals", "solve_rows"]
+__all__ = ["BY_CG", "BY_DUAL", "BY_GRAM", "BY_SKETCH", "effective_counts", "residuals", "solve_rows"]
 
-BY_GRAM, BY_CG, BY_SKETCH = 0, 1, 2
+BY_GRAM, BY_CG, BY_SKETCH, BY_DUAL = 0, 1, 2, 3
+
+# Columns of a panel are padded to whole vector registers, its rows to blocks of four.
+LANE, BLOCK = 16, 4
+# Multiplications of a Gram matrix up to which the call of a library costs more than the product.
+SMALL_GRAM = 2000
 
 # Reassociation and contraction let sums vectorise; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
@@ -97,25 +104,127 @@ def _factor_safely(gram: Any, saved: Any, penalty: Any, k: int, unit: float) -> 
 
 
 @njit(fastmath=FAST)
+def effective_counts(indptr: Any, indices: Any, weights: Any, norms: Any) -> Any:
+    """(sum_t a_t)^2 / sum_t a_t^2 per row, a_t = w_t |q_{j_t}|^2: how many equal entries weigh as much (Kish 1965)."""
+    m = len(indptr) - 1
+    out = np.ones(m)
+    weighted = len(weights) > 0
+    for i in range(m):
+        first = 0.0
+        second = 0.0
+        for t in range(indptr[i], indptr[i + 1]):
+            mass = np.float64(norms[indices[t]])
+            if weighted:
+                mass *= weights[t]
+            first += mass
+            second += mass * mass
+        if second > 0.0:
+            out[i] = first * first / second
+    return out
+
+
+@njit(fastmath=FAST)
+def _load(
+    indices: Any, values: Any, weights: Any, fixed: Any, begin: Any, d: int, width: int, panel: Any, r: Any
+) -> None:
+    """Rows of the fixed factor and values, times the roots of the weights; blocks are filled up with zeros."""
+    zero = fixed.dtype.type(0.0)
+    weighted = len(weights) > 0
+    for t in range(d):
+        source = fixed[indices[begin + t]]
+        target = panel[t]
+        if weighted:
+            root = np.sqrt(weights[begin + t])
+            for l in range(width):
+                target[l] = root * source[l]
+            r[t] = root * values[begin + t]
+        else:
+            for l in range(width):
+                target[l] = source[l]
+            r[t] = values[begin + t]
+    for t in range(d, len(panel)):
+        r[t] = zero
+        for l in range(width):
+            panel[t, l] = zero
+
+
+@njit(fastmath=FAST)
+def _pull_residual(panel: Any, x: Any, r: Any, g: Any) -> None:
+    """``r -= panel x`` and ``g += panel^T r`` in one pass."""
+    zero = panel.dtype.type(0.0)
+    k = len(x)
+    for t in range(0, len(panel), BLOCK):
+        p0, p1, p2, p3 = panel[t], panel[t + 1], panel[t + 2], panel[t + 3]
+        s0 = zero
+        s1 = zero
+        s2 = zero
+        s3 = zero
+        for l in range(k):
+            s0 += x[l] * p0[l]
+            s1 += x[l] * p1[l]
+            s2 += x[l] * p2[l]
+            s3 += x[l] * p3[l]
+        s0 = r[t] - s0
+        s1 = r[t + 1] - s1
+        s2 = r[t + 2] - s2
+        s3 = r[t + 3] - s3
+        for l in range(k):
+            g[l] += s0 * p0[l] + s1 * p1[l] + s2 * p2[l] + s3 * p3[l]
+        r[t] = s0
+        r[t + 1] = s1
+        r[t + 2] = s2
+        r[t + 3] = s3
+
+
+@njit(fastmath=FAST)
+def _push_and_pull(panel: Any, p: Any, w: Any, q: Any) -> Any:
+    """``w = panel p`` and ``q += panel^T w`` in one pass; returns the sum of squares of w."""
+    zero = panel.dtype.type(0.0)
+    k = len(p)
+    square = zero
+    for t in range(0, len(panel), BLOCK):
+        p0, p1, p2, p3 = panel[t], panel[t + 1], panel[t + 2], panel[t + 3]
+        s0 = zero
+        s1 = zero
+        s2 = zero
+        s3 = zero
+        for l in range(k):
+            s0 += p[l] * p0[l]
+            s1 += p[l] * p1[l]
+            s2 += p[l] * p2[l]
+            s3 += p[l] * p3[l]
+        for l in range(k):
+            q[l] += s0 * p0[l] + s1 * p1[l] + s2 * p2[l] + s3 * p3[l]
+        w[t] = s0
+        w[t + 1] = s1
+        w[t + 2] = s2
+        w[t + 3] = s3
+        square += s0 * s0 + s1 * s1 + s2 * s2 + s3 * s3
+    return square
+
+
+@njit(fastmath=FAST)
 def _descend(
-    panel: Any, r: Any, x: Any, g: Any, p: Any, q: Any, z: Any, factor: Any, penalty: Any, inverse_scale: Any,
-    d: int, k: int, eta: float, max_steps: int, sketched: bool,
+    panel: Any, r: Any, w: Any, x: Any, g: Any, p: Any, q: Any, z: Any, factor: Any, penalty: Any, inverse_scale: Any,
+    k: int, eta: float, max_steps: int, preconditioned: bool,
 ) -> int:  # fmt: skip
-    """Conjugate gradients on one row from x with residual r, preconditioned by the sketched Gram matrix if any.
+    """Conjugate gradients on one row from x with residual r, preconditioned by a factored Gram matrix if any.
 
     Ends when the gradient in units of the moving factor's column lengths has fallen by ``eta``. A plain norm would see
     only the directions of large singular values. Returns the number of steps.
     """
+    dtype = panel.dtype
     first = 0.0
     rho = 0.0
     for l in range(k):
-        first += (g[l] * inverse_scale[l]) ** 2
+        scaled = np.float64(g[l]) * inverse_scale[l]
+        first += scaled * scaled
         z[l] = g[l]
-    if sketched:
+    if preconditioned:
         _substitute(factor, z, k)
     for l in range(k):
         p[l] = z[l]
-        rho += g[l] * z[l]
+        rho += np.float64(g[l]) * z[l]
     target = eta * eta * first
     for step in range(max_steps):
         if not rho > 0.0:
@@ -123,74 +232,146 @@ def _descend(
         curvature = 0.0
         for l in range(k):
             q[l] = penalty[l] * p[l]
-            curvature += q[l] * p[l]
-        t = 0
-        while t + 4 <= d:
-            p0, p1, p2, p3 = panel[t], panel[t + 1], panel[t + 2], panel[t + 3]
-            s0 = p[0] * p0[0]
-            s1 = p[0] * p1[0]
-            s2 = p[0] * p2[0]
-            s3 = p[0] * p3[0]
-            for l in range(1, len(p)):
-                s0 += p[l] * p0[l]
-                s1 += p[l] * p1[l]
-                s2 += p[l] * p2[l]
-                s3 += p[l] * p3[l]
-            for l in range(len(q)):
-                q[l] += s0 * p0[l] + s1 * p1[l] + s2 * p2[l] + s3 * p3[l]
-            panel[t, len(p)] = s0
-            panel[t + 1, len(p)] = s1
-            panel[t + 2, len(p)] = s2
-            panel[t + 3, len(p)] = s3
-            curvature += s0 * s0 + s1 * s1 + s2 * s2 + s3 * s3
-            t += 4
-        while t < d:
-            p0 = panel[t]
-            s0 = p[0] * p0[0]
-            for l in range(1, len(p)):
-                s0 += p[l] * p0[l]
-            for l in range(len(q)):
-                q[l] += s0 * p0[l]
-            panel[t, len(p)] = s0
-            curvature += s0 * s0
-            t += 1
+            curvature += np.float64(q[l]) * p[l]
+        curvature += _push_and_pull(panel, p, w, q)
         if not curvature > 0.0:
             return step
-        alpha = rho / curvature
-        for t in range(d):
-            r[t] -= alpha * panel[t, len(p)]
+        alpha = dtype.type(rho / curvature)
+        for t in range(len(panel)):
+            r[t] -= alpha * w[t]
         size = 0.0
         for l in range(k):
             x[l] += alpha * p[l]
             g[l] -= alpha * q[l]
-            size += (g[l] * inverse_scale[l]) ** 2
+            scaled = np.float64(g[l]) * inverse_scale[l]
+            size += scaled * scaled
             z[l] = g[l]
         if not size > target:
             return step + 1
-        if sketched:
+        if preconditioned:
             _substitute(factor, z, k)
         previous = rho
         rho = 0.0
         for l in range(k):
-            rho += g[l] * z[l]
-        beta = rho / previous
+            rho += np.float64(g[l]) * z[l]
+        beta = dtype.type(rho / previous)
         for l in range(k):
             p[l] = z[l] + beta * p[l]
     return max_steps
 
 
 @njit()
-def _hash(x: Any) -> Any:
-    """The splitmix64 finaliser: reproducible signs and buckets without a stream of random numbers."""
+def _uniform(x: Any) -> float:
+    """A number in (0, 1) by the splitmix64 finaliser: reproducible without a stream of random numbers."""
+    x = x * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = x ^ (x >> np.uint64(31))
+    return (np.float64(x >> np.uint64(12)) + 0.5) / 4503599627370496.0
+
+
+@njit(fastmath=FAST)
+def _leverage_sample(panel: Any, d: int, k: int, draw: float, sketch: Any, mass: Any) -> int:
+    """Rows of the panel drawn with probabilities proportional to their squared norms, scaled so that the expected Gram
+    matrix is that of the panel; returns how many.
+
+    With Q orthonormal, |q_j|^2 is the leverage of row j. Systematic sampling: one draw places equidistant marks on the
+    cumulated norms, so that a row of large leverage is never missed.
+    """
+    total = 0.0
+    for t in range(d):
+        source = panel[t]
+        square = panel.dtype.type(0.0)
+        for l in range(k):
+            square += source[l] * source[l]
+        mass[t] = square
+        total += square
+    spacing = total / (len(sketch) - 1)
+    mark = draw * spacing
+    passed = 0.0
+    count = 0
+    for t in range(d):
+        passed += mass[t]
+        hits = 0
+        while mark < passed and count < len(sketch):
+            mark += spacing
+            hits += 1
+        if hits > 0:
+            scale = panel.dtype.type(np.sqrt(hits * spacing / mass[t]))
+            source = panel[t]
+            target = sketch[count]
+            for l in range(k):
+                target[l] = scale * source[l]
+            count += 1
+    return count
+
+
+@njit(fastmath=FAST)
+def _gram(panel: Any, out: Any) -> None:
+    """panel^T panel; of a small one only the lower triangle."""
+    d, k = panel.shape
+    if d * k * k > SMALL_GRAM:
+        np.dot(panel.T, panel, out)
+        return
+    zero = panel.dtype.type(0.0)
+    for a in range(k):
+        for b in range(a + 1):
+            out[a, b] = zero
+    for t in range(d):
+        source = panel[t]
+        for a in range(k):
+            value = source[a]
+            for b in range(a + 1):
+                out[a, b] += value * source[b]
+
+
+@njit(fastmath=FAST)
+def _solve_normal(panel: Any, r: Any, penalty: Any, gram: Any, saved: Any, x: Any) -> None:
+    """(P^T P + penalty) x = P^T r by Cholesky factorisation."""
+    d, k = panel.shape
+    zero = panel.dtype.type(0.0)
+    for l in range(k):
+        x[l] = zero
+    for t in range(d):
+        value = r[t]
+        source = panel[t]
+        for l in range(k):
+            x[l] += value * source[l]
+    _gram(panel, gram)
+    _factor_safely(gram, saved, penalty, k, np.finfo(panel.dtype).eps)
+    _substitute(gram, x, k)
+
+
+@njit(fastmath=FAST)
+def _solve_dual(panel: Any, r: Any, ratio: Any, ridge: Any, gram: Any, saved: Any, y: Any, x: Any) -> None:
+    """x = D^{-1} P^T y with (P D^{-1} P^T + I) y = r, for fewer rows than unknowns.
+
+    Both sides are multiplied by the smallest entry of D, ``ridge``; ``ratio`` is ridge / D. Without penalties this is
+    the solution of least norm.
+    """
+    d, k = panel.shape
+    zero = panel.dtype.type(0.0)
+    for a in range(d):
+        y[a] = r[a]
+        for b in range(a + 1):
+            total = zero
+            for l in range(k):
+                total += panel[a, l] * ratio[l] * panel[b, l]
+            gram[a, b] = total
+    _factor_safely(gram, saved, ridge, d, np.finfo(panel.dtype).eps)
+    _substitute(gram, y, d)
+    for l in range(k):
+        x[l] = zero
+    for t in range(d):
+        value = y[t]
+        for l in range(k):
+            x[l] += value * ratio[l] * panel[t, l]
 
 
 @njit(fastmath=FAST)
 def solve_rows(
     indptr: Any, indices: Any, values: Any, weights: Any, fixed: Any, penalty: Any, inverse_scale: Any, modes: Any,
-    eta: float, max_steps: int, sketch_rows: int, seed: int, x: Any, losses: Any,
+    shared: Any, eta: float, max_steps: int, sketch_rows: int, seed: int, x: Any, losses: Any,
 ) -> int:  # fmt: skip
     """One half sweep: improves every row of ``x`` (m, k) in place.
 
@@ -201,9 +382,11 @@ def solve_rows(
     fixed : (n, k)
         Q, orthonormal columns.
     penalty, inverse_scale : (k,)
-        Ridge of each coordinate; reciprocal column lengths for the stopping test.
+        Ridge of each coordinate, ascending; reciprocal column lengths for the stopping test.
     modes : (m,) int8
-        ``BY_GRAM``, ``BY_CG`` or ``BY_SKETCH`` for each row.
+        ``BY_GRAM``, ``BY_CG``, ``BY_SKETCH`` or ``BY_DUAL`` for each row.
+    shared : (k, k)
+        Factor, with reciprocal diagonal, of a Gram matrix that preconditions the rows solved ``BY_CG``; empty for none.
     losses : (m,)
         Receives sum_t w_t r_t^2 of each row at the new x.
 
@@ -212,115 +395,81 @@ def solve_rows(
     int
         Conjugate gradient steps times entries, summed.
     """
-    k = fixed.shape[1]
+    n, k = fixed.shape
     dtype = fixed.dtype
-    unit = np.finfo(dtype).eps
-    lane = 16
-    padded = k if k < 8 else ((k + lane - 1) // lane) * lane
-    longest = 0
+    zero = dtype.type(0.0)
+    padded = k if k < 8 else ((k + LANE - 1) // LANE) * LANE
+    wide = fixed
+    if padded > k:
+        wide = np.zeros((n, padded), dtype=dtype)
+        for j in range(n):
+            for l in range(k):
+                wide[j, l] = fixed[j, l]
+    longest = BLOCK
     for i in range(len(indptr) - 1):
         longest = max(longest, indptr[i + 1] - indptr[i])
-    panel_store = np.zeros(longest * (padded + 1), dtype=dtype)
+    longest += BLOCK - 1
+    store = np.zeros(longest * padded, dtype=dtype)
     gram = np.empty((k, k), dtype=dtype)
     saved = np.empty((k, k), dtype=dtype)
     sketch = np.empty((sketch_rows, k), dtype=dtype)
     r = np.empty(longest, dtype=dtype)
+    w = np.empty(longest, dtype=dtype)
+    here = np.zeros(padded, dtype=dtype)
     g = np.zeros(padded, dtype=dtype)
     p = np.zeros(padded, dtype=dtype)
     q = np.zeros(padded, dtype=dtype)
     z = np.zeros(padded, dtype=dtype)
-    weighted = len(weights) > 0
+    ratio = np.empty(k, dtype=dtype)
+    ridge = np.empty(k, dtype=dtype)
+    for l in range(k):
+        ridge[l] = penalty[0]
+        ratio[l] = penalty[0] / penalty[l] if penalty[l] > zero else dtype.type(1.0)
     work = 0
     for i in range(len(indptr) - 1):
         begin = indptr[i]
         d = indptr[i + 1] - begin
         row = x[i]
-        losses[i] = 0.0
+        total = 0.0
         if d == 0:
-            row[:] = 0.0
-            continue
-        if modes[i] == BY_GRAM:
-            panel = panel_store[: d * k].reshape((d, k))
-            for t in range(d):
-                source = fixed[indices[begin + t]]
-                target = panel[t]
-                root = np.sqrt(weights[begin + t]) if weighted else dtype.type(1.0)
-                for l in range(k):
-                    target[l] = root * source[l]
-                r[t] = root * values[begin + t]
-            for l in range(k):
-                g[l] = 0.0
-            for t in range(d):
-                value = r[t]
-                source = panel[t]
-                for l in range(k):
-                    g[l] += value * source[l]
-            np.dot(panel.T, panel, gram)
-            _factor_safely(gram, saved, penalty, k, unit)
-            for l in range(k):
-                row[l] = g[l]
-            _substitute(gram, row, k)
-            total = 0.0
+            row[:] = zero
+        elif modes[i] == BY_GRAM or modes[i] == BY_DUAL:
+            panel = store[: d * k].reshape((d, k))
+            _load(indices, values, weights, wide, begin, d, k, panel, r)
+            if modes[i] == BY_GRAM:
+                _solve_normal(panel, r, penalty, gram, saved, row)
+            else:
+                _solve_dual(panel, r, ratio, ridge, gram, saved, w, row)
             for t in range(d):
                 source = panel[t]
                 value = r[t]
                 for l in range(k):
                     value -= source[l] * row[l]
                 total += value * value
-            losses[i] = total
-            continue
-        panel = panel_store[: d * (padded + 1)].reshape((d, padded + 1))
-        for l in range(padded):
-            g[l] = 0.0
-        for t in range(d):
-            source = fixed[indices[begin + t]]
-            target = panel[t]
-            root = np.sqrt(weights[begin + t]) if weighted else dtype.type(1.0)
-            value = values[begin + t] * root
+        else:
+            blocks = ((d + BLOCK - 1) // BLOCK) * BLOCK
+            panel = store[: blocks * padded].reshape((blocks, padded))
+            _load(indices, values, weights, wide, begin, d, padded, panel, r)
+            for l in range(padded):
+                g[l] = zero
             for l in range(k):
-                entry = root * source[l]
-                target[l] = entry
-                value -= entry * row[l]
-            for l in range(k, padded):
-                target[l] = 0.0
-            r[t] = value
+                here[l] = row[l]
+            _pull_residual(panel, here, r, g)
             for l in range(k):
-                g[l] += value * target[l]
-        for l in range(k):
-            g[l] -= penalty[l] * row[l]
-        sketched = modes[i] == BY_SKETCH and d > sketch_rows
-        if modes[i] == BY_SKETCH:
-            # CountSketch (Clarkson and Woodruff 2013): every row goes to one bucket with a random sign.
+                g[l] -= penalty[l] * here[l]
+            sketched = modes[i] == BY_SKETCH
             if sketched:
-                sketch[:] = 0.0
-                for t in range(d):
-                    code = _hash(np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(begin + t))
-                    bucket = sketch[np.int64((code >> np.uint64(1)) % np.uint64(sketch_rows))]
-                    target = panel[t]
-                    if code & np.uint64(1):
-                        for l in range(k):
-                            bucket[l] += target[l]
-                    else:
-                        for l in range(k):
-                            bucket[l] -= target[l]
-                np.dot(sketch.T, sketch, gram)
-            else:
-                for a in range(k):
-                    for b in range(k):
-                        gram[a, b] = 0.0
-                for t in range(d):
-                    target = panel[t]
-                    for a in range(k):
-                        for b in range(a + 1):
-                            gram[a, b] += target[a] * target[b]
-            _factor_safely(gram, saved, penalty, k, unit)
-            sketched = True
-        steps = _descend(
-            panel, r, row, g, p, q, z, gram, penalty, inverse_scale, d, k, eta, max_steps, sketched
-        )  # fmt: skip
-        work += steps * d
-        total = 0.0
-        for t in range(d):
-            total += r[t] * r[t]
+                count = _leverage_sample(panel, d, k, _uniform(np.uint64(seed) + np.uint64(begin)), sketch, w)
+                _gram(sketch[:count], gram)
+                _factor_safely(gram, saved, penalty, k, np.finfo(dtype).eps)
+            factor = gram if sketched else shared
+            steps = _descend(
+                panel, r, w, here, g, p, q, z, factor, penalty, inverse_scale, k, eta, max_steps, len(factor) > 0
+            )  # fmt: skip
+            work += steps * d
+            for l in range(k):
+                row[l] = here[l]
+            for t in range(d):
+                total += r[t] * r[t]
         losses[i] = total
     return work

@@ -40,6 +40,8 @@ BIAS_SWEEPS = 100
 # Median absolute deviation of a normal law, in standard deviations.
 MAD_TO_SIGMA = 1.4826
 TOO_LARGE = 2**31 - 1
+# Largest absolute entry, and reciprocal of the smallest such: sums of products of four such numbers stay finite.
+EXTREME = 1e70
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -212,6 +214,7 @@ def completion_problem(
             raise InvalidProblemError(f"delta belongs to loss='huber'; got delta={delta!r} with loss='l2'")
         threshold = check_number("delta", delta, low=0.0, strict=True)
     counted = reg_scaling == "count" and reg > 0
+    refuse_extreme(float(np.max(np.abs(observed.values))), float(np.max(observed.weights)))
     row_bias, col_bias = _two_way_effects(observed, robust=loss == "huber") if biases else (np.zeros(m), np.zeros(n))
     return CompletionProblem(
         observed=observed,
@@ -237,6 +240,16 @@ def data_at_home(A: Any, weights: Any) -> tuple[Any, Any]:
 
 def _home(value: Any) -> Any:
     return to_host(value) if kind_of(value) in ("cupy", "array-api") else value
+
+
+def refuse_extreme(largest: float, heaviest: float) -> None:
+    """The objective sums squares: outside this range they overflow, or lose the data to underflow."""
+    for name, size in (("A", largest), ("weights", math.sqrt(heaviest)), ("weighted A", largest * math.sqrt(heaviest))):
+        if size and not 1.0 / EXTREME <= size <= EXTREME:
+            raise InvalidProblemError(
+                f"{name} is out of range: squares of {size:.3g} leave the range of float64; divide A by a number near "
+                f"its largest entry, {largest:.3g} (a factor c in A scales fun by c^2 and reg by c)"
+            )
 
 
 def read_observations(A: Any, weights: Any, duplicates: str) -> Observations:

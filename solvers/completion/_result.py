@@ -12,9 +12,11 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.result import Result
 from solvers.completion._certificate import DualCertificate, TrivialCertificate
 
-__all__ = ["ARRAYS", "CompletionResult", "at_home"]
+__all__ = ["ARRAYS", "CompletionResult", "at_home", "fails_held_out"]
 
 CHUNK = 1 << 16
+# The held-out error may exceed that of the fit by this factor before the fit is called one of the mask.
+HELD_OUT_FACTOR = 10.0
 # Fields in the caller's kind of array.
 ARRAYS = ("U", "s", "V", "row_bias", "col_bias")
 
@@ -44,7 +46,7 @@ class CompletionResult(Result):
     tangent_gap : float
         The relative smallest singular value behind ``determined``; NaN where not examined.
     outliers : (t, 2) int64
-        Row and column of the entries that the Huber scheme rejected.
+        Row and column of the entries that the Huber scheme rejected and whose residual is above ``delta``.
     short_rows, short_cols : int64 arrays
         Rows and columns with fewer than k observed entries: the data alone cannot determine them.
     """
@@ -88,6 +90,11 @@ class CompletionResult(Result):
             product = xp.sum(xp.take(scaled, at, axis=0) * xp.take(self.V, to, axis=0), axis=1)
             parts.append(product + xp.take(self.row_bias, at) + xp.take(self.col_bias, to))
         return xp.reshape(xp.concat(parts), i.shape)
+
+
+def fails_held_out(problem: Any, result: CompletionResult) -> bool:
+    """Whether the held-out error is out of proportion to the fit; never where nothing was held out."""
+    return bool(result.holdout_rmse > HELD_OUT_FACTOR * max(result.rmse, result.tol * problem.typical))
 
 
 def at_home(result: CompletionResult) -> CompletionResult:

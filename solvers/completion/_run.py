@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 
 from solvers._core.arrays import FloatArray, IntArray, to_host
@@ -27,22 +28,29 @@ from solvers.completion._certificate import (
     objective,
 )
 from solvers.completion._problem import CompletionProblem
-from solvers.completion._result import ARRAYS, CompletionResult
+from solvers.completion._result import ARRAYS, CompletionResult, fails_held_out
 from solvers.completion._sweeps import Factors, Orientation, Workspace
 from solvers.completion._uniqueness import UNDETERMINED, affordable, tangent_gap
 
 __all__ = ["Run", "Settings"]
 
-# The held-out error may exceed that of the fit by this factor before the fit is called one of the mask.
-HELD_OUT_FACTOR = 10.0
+LIMITS = (Status.MAX_ITER, Status.TIME_LIMIT, Status.CALLBACK_STOP)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of every method: the working precision of the sweeps and the sweeps per rank of the continuation."""
+    """Options of every method: precision of the sweeps, sweeps per rank of the continuation, and the analysed form.
+
+    ``theory`` runs the algorithm of the theorems on ``rounds`` pairs of fresh samples, the start clipped for the
+    incoherence mu, and every row solved to the relative accuracy ``inner_tol``.
+    """
 
     precision: str = "double"
     stage_sweeps: int = 3
+    theory: bool = False
+    rounds: int = 10
+    incoherence: float = 3.0
+    inner_tol: float = 1e-10
 
 
 class Run:
@@ -79,7 +87,7 @@ class Run:
             scale=problem.size_of(self.delta),
             max_iter=max_iter,
             package=self._package,
-            method=common.method,
+            method="altmin" if common.method == "auto" else common.method,
             backend="numba",
         )
         self.monitor.fun_slack = 1e-11 * self.monitor.scale
@@ -148,8 +156,8 @@ class Run:
         weights = observed.weights
         outliers = np.empty((0, 2), dtype=np.int64)
         if self.kept is not None:
-            weights = weights * self.kept
-            gone = ~self.kept
+            gone = self._rejected()
+            weights = weights * ~gone
             outliers = np.column_stack([observed.rows[gone], observed.cols[gone]]).astype(np.int64)
         residual = entry_residuals(self.problem, left, right)
         return math.sqrt(float(np.sum(weights * residual**2)) / float(np.sum(weights))), outliers
@@ -161,7 +169,7 @@ class Run:
 
     def structure(self) -> Orientation:
         """Positions of the kept entries by rows."""
-        observed = self.problem.observed if self.kept is None else self.problem.observed.keep(self.kept)
+        observed = self.problem.observed if self.kept is None else self.problem.observed.keep(~self._rejected())
         return Orientation(observed.indptr, observed.cols, np.empty(0), np.empty(0))
 
     def plain(self, factors: Factors) -> tuple[FloatArray, FloatArray]:
@@ -224,11 +232,20 @@ class Run:
             return
         factors: Factors = self.monitor.x
         if factors.rank < rank or factors.s[-1] <= 1e-12 * factors.s[0]:
-            self.determined, self.tangent_gap = False, 0.0
+            # A run that was cut short has not reached its rank: that says nothing about the data.
+            if self.monitor.status not in LIMITS:
+                self.determined, self.tangent_gap = False, 0.0
             return
         at_home = Factors(self.work.host(factors.U), factors.s, self.work.host(factors.V))
         self.tangent_gap = tangent_gap(side, at_home, np.random.default_rng(0))
         self.determined = self.tangent_gap > UNDETERMINED
+
+    def _rejected(self) -> npt.NDArray[np.bool_]:
+        """Entries that were rejected and that the answer does not fit after all."""
+        problem = self.problem
+        left, right = self.plain(self.monitor.x)
+        beyond = np.abs(entry_residuals(problem, left, right)) > self.delta
+        return np.asarray(beyond & ~self.kept)
 
     def _package(self, monitor: Monitor) -> CompletionResult:
         problem = self.problem
@@ -270,7 +287,6 @@ class Run:
     def _judge(self, result: CompletionResult) -> None:
         """A good fit that the data do not determine is no completion: the status says so."""
         problem = self.problem
-        typical = problem.typical
         reason = ""
         if self.determined is False:
             short = len(result.short_rows) + len(result.short_cols)
@@ -281,13 +297,12 @@ class Run:
                 else f"{problem.size} entries for {freedom} degrees of freedom"
             )
             reason = f"The observed entries do not determine a completion of this rank ({cause})"
-        elif problem.reg == 0.0 and result.holdout_rmse > HELD_OUT_FACTOR * max(
-            result.rmse, self.monitor.common.tol * typical
-        ):
+        elif problem.reg == 0.0 and fails_held_out(problem, result):
             reason = f"The fit does not carry over: held-out RMSE {result.holdout_rmse:.3g}, fitted {result.rmse:.3g}"
-        if reason and not result.success:
+        if reason and result.status in (Status.TIME_LIMIT, Status.CALLBACK_STOP):
             result["message"] = f"{result.message} {reason}."
         elif reason:
+            # More sweeps would not help: the iteration limit is no longer the point.
             result["status"] = Status.STALLED
             result["success"] = False
             result["message"] = reason + "; lower the rank, or add reg or observations."

@@ -25,18 +25,30 @@ from solvers.completion import _kernels_numba as kernels
 from solvers.completion._gradient import EntryGradient, Gradient, length_moments
 from solvers.completion._problem import CompletionProblem
 
-__all__ = ["Entries", "Factors", "Orientation", "SweepRule", "Workspace", "balanced", "half_sweep", "sweep"]
+__all__ = [
+    "Entries",
+    "Factors",
+    "Orientation",
+    "SweepRule",
+    "Workspace",
+    "balanced",
+    "chosen_modes",
+    "half_sweep",
+    "improve_rows",
+    "sweep",
+]
 
 # Singular values are floored at this share of the largest wherever they divide.
 FLOOR = 1e-14
 # Conjugate gradient steps of one row at most.
 MAX_STEPS = 60
-# Cost of a Gram matrix and its factor, in conjugate gradient steps per unit of rank (measured from rank 10 to 100).
-GRAM_STEPS_PER_RANK = 0.27
-# Rows of the sketch per unknown, and the row length from which a skewed mask makes it worth while.
+# Rows of a leverage sample per unknown: conjugate gradients then contract by one half.
 SKETCH_FACTOR = 4
-LONG_ROW = 64
-SKEW = 16.0
+# Operations of one conjugate gradient step, of a Gram matrix and of its factor, per entry and power of the rank, in the
+# time of a multiplication of a matrix product (measured from rank 10 to 100): they run at different speeds.
+STEP_COST, GRAM_COST, FACTOR_COST = 5.0, 1.0, 2.0
+# Condition of the mean Gram matrix of the rows from which it is worth while as a preconditioner of all of them.
+ANISOTROPY = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ class Orientation:
     indices: npt.NDArray[np.int32]
     values: npt.NDArray[Any]
     weights: npt.NDArray[Any]
+    #: Total weight of each column (or row, if these are columns).
+    popularity: FloatArray | None = None
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -149,6 +163,7 @@ class Workspace:
         if weights is None:
             weights = np.empty(0) if self.uniform else self.base_weights
         self.rows.weights = weights.astype(self.dtype)
+        self.rows.popularity = self.cols.popularity = None
         self.cols.weights = self.rows.weights[self.order] if len(weights) else self.rows.weights
 
     def residuals(self, factors: Factors) -> npt.NDArray[Any]:
@@ -165,14 +180,8 @@ class Workspace:
         side = self.cols if columns else self.rows
         moving, fixed = (factors.V, factors.U) if columns else (factors.U, factors.V)
         x = np.ascontiguousarray(moving * factors.s.astype(self.dtype))
-        losses = np.empty(len(x))
         self.seed += 1
-        modes = _modes(side, factors.rank, rule)
-        kernels.solve_rows(
-            side.indptr, side.indices, side.values, side.weights, fixed, penalty.astype(self.dtype),
-            inverse_scale.astype(self.dtype), modes, rule.eta, rule.max_steps, SKETCH_FACTOR * factors.rank, self.seed,
-            x, losses,
-        )  # fmt: skip
+        losses = improve_rows(side, fixed, penalty, inverse_scale, rule, self.seed, x)
         return balanced(fixed, x) if columns else balanced(x, fixed), float(np.sum(losses))
 
     def fit_of_zero(self) -> float:
@@ -206,6 +215,29 @@ def sweep(work: Entries, factors: Factors, rule: SweepRule) -> tuple[Factors, fl
     """Rows, then columns; returns the factors and 1/2 sum w r² + reg sum s there."""
     factors, _ = half_sweep(work, factors, rule)
     return half_sweep(work, factors, rule, columns=True)
+
+
+def improve_rows(
+    side: Orientation, fixed: npt.NDArray[Any], penalty: FloatArray, inverse_scale: FloatArray, rule: SweepRule,
+    seed: int, x: npt.NDArray[Any], shared: npt.NDArray[Any] | None = None,
+) -> FloatArray:  # fmt: skip
+    """Improve every row of ``x`` in place, with the fixed factor orthonormal; returns sum w r² of each row.
+
+    ``shared`` preconditions conjugate gradients; it is made from the side's own rows where it is not given.
+    """
+    dtype, k = fixed.dtype, fixed.shape[1]
+    losses = np.empty(len(x))
+    modes = _modes(side, fixed, rule)
+    diagonal = penalty.astype(dtype)
+    if shared is None:
+        shared = np.empty((0, 0), dtype=dtype)
+        if rule.inner == "auto" and (modes == kernels.BY_CG).any():
+            shared = shared_factor(side, fixed, diagonal)
+    kernels.solve_rows(
+        side.indptr, side.indices, side.values, side.weights, fixed, diagonal, inverse_scale.astype(dtype), modes,
+        shared, rule.eta, rule.max_steps, SKETCH_FACTOR * k + 1, seed, x, losses,
+    )  # fmt: skip
+    return losses
 
 
 def half_sweep(work: Entries, factors: Factors, rule: SweepRule, *, columns: bool = False) -> tuple[Factors, float]:
@@ -246,27 +278,56 @@ def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.
     return basis[:, :k], s, np.ascontiguousarray(vt.T).astype(x.dtype)
 
 
-def _modes(side: Orientation, rank: int, rule: SweepRule) -> npt.NDArray[np.int8]:
-    return chosen_modes(side.counts, side.weights, rank, rule)
+def _modes(side: Orientation, fixed: npt.NDArray[Any], rule: SweepRule) -> npt.NDArray[np.int8]:
+    k = fixed.shape[1]
+    if rule.inner != "auto":
+        return chosen_modes(side.counts, k, rule)
+    norms = np.einsum("jl,jl->j", fixed, fixed)
+    # The square of a Gaussian row has itself a relative variance of 2 / k.
+    effective = kernels.effective_counts(side.indptr, side.indices, side.weights, norms) * (1.0 + 2.0 / k)
+    return chosen_modes(side.counts, k, rule, np.minimum(effective, side.counts))
 
 
 def chosen_modes(
-    counts: npt.NDArray[np.int64], weights: npt.NDArray[Any], rank: int, rule: SweepRule
+    counts: npt.NDArray[np.int64], k: int, rule: SweepRule, effective: FloatArray | None = None
 ) -> npt.NDArray[np.int8]:
-    """The cheapest solver of each row by operation counts; never by the clock."""
+    """The cheapest solver of each row by operation counts; never by the clock.
+
+    Conjugate gradients contract by sqrt(k / d) per step (Marchenko and Pastur), with d the effective number of entries:
+    weights or leverages that differ make a row behave like a shorter one. After a leverage sample of s rows they
+    contract by sqrt(k / s).
+    """
+    sample = SKETCH_FACTOR * k
     if rule.inner == "exact":
-        return np.full(len(counts), kernels.BY_GRAM, dtype=np.int8)
-    if rule.inner == "sketch":
-        return np.where(counts > SKETCH_FACTOR * rank, kernels.BY_SKETCH, kernels.BY_GRAM).astype(np.int8)
-    # Marchenko-Pastur: conjugate gradients contract by sqrt(k / d) per step.
-    contraction = np.sqrt(np.minimum(rank / np.maximum(counts, 1), 0.9))
-    steps = np.log(2.0 / rule.eta) / -np.log(contraction)
-    modes = np.where(steps < GRAM_STEPS_PER_RANK * rank, kernels.BY_CG, kernels.BY_GRAM)
-    if len(weights) and _skewed(weights):
-        modes = np.where((modes == kernels.BY_CG) & (counts > LONG_ROW * rank), kernels.BY_SKETCH, modes)
-    return modes.astype(np.int8)
+        modes = np.full(len(counts), kernels.BY_GRAM, dtype=np.int8)
+    elif rule.inner == "sketch":
+        modes = np.where(counts > sample, kernels.BY_SKETCH, kernels.BY_GRAM)
+    else:
+        accuracy = math.log(2.0 / rule.eta)
+        ratio = np.maximum((counts if effective is None else effective) / k, 1.1)
+        by_cg = accuracy / (0.5 * np.log(ratio)) * STEP_COST * counts * k
+        by_gram = GRAM_COST * counts * k * k + FACTOR_COST * k**3
+        steps = accuracy / (0.5 * math.log(SKETCH_FACTOR))
+        by_sketch = GRAM_COST * sample * k * k + FACTOR_COST * k**3 + 2.0 * counts * k
+        by_sketch = by_sketch + steps * (STEP_COST * counts * k + 2.0 * k * k)
+        by_sketch = np.where(counts > 2 * sample, by_sketch, math.inf)
+        modes = np.argmin(np.stack([by_gram, by_cg, by_sketch]), axis=0)
+    return np.where(counts < k, kernels.BY_DUAL, modes).astype(np.int8)
 
 
-def _skewed(weights: npt.NDArray[Any]) -> bool:
-    mean = float(np.mean(weights))
-    return mean > 0 and float(np.max(weights)) > SKEW * mean and math.isfinite(mean)
+def shared_factor(side: Orientation, fixed: npt.NDArray[Any], penalty: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Factor of the rows' mean Gram matrix, where popular columns turn it away from a multiple of the identity.
+
+    In exact arithmetic this is the basis in which Q would be orthonormal were every column weighted by its popularity.
+    """
+    if side.popularity is None:
+        weights = side.weights.astype(np.float64) if len(side.weights) else None
+        side.popularity = np.bincount(side.indices, weights=weights, minlength=len(fixed)).astype(np.float64)
+    mean = (fixed * (side.popularity / max(int(np.sum(side.counts > 0)), 1)).astype(fixed.dtype)[:, None]).T @ fixed
+    mean = mean.astype(np.float64) + np.diag(penalty.astype(np.float64))
+    eigenvalues = np.linalg.eigvalsh(mean)
+    if not eigenvalues[-1] > ANISOTROPY * eigenvalues[0] > 0.0:
+        return np.empty((0, 0), dtype=fixed.dtype)
+    factor = np.linalg.cholesky(mean)
+    np.fill_diagonal(factor, 1.0 / np.diag(factor))
+    return np.ascontiguousarray(factor, dtype=fixed.dtype)

@@ -16,6 +16,7 @@ from solvers.completion._blocked_certificate import blocked_dual_bound, blocked_
 from solvers.completion._blocked_problem import BlockedProblem, as_blocked, blocked_problem
 from solvers.completion._blocks import BlockedMatrix
 from solvers.completion._certificate import DualBound, DualCertificate, dual_bound, objective
+from solvers.completion._claims import blocked_claim, unsupported_claim
 from solvers.completion._problem import (
     CompletionProblem,
     completion_problem,
@@ -62,7 +63,7 @@ def verify_complete_matrix(
         observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
     )
     threshold = float(result.delta) if problem.delta is None else problem.delta
-    wrong = _wrong_answer(result, problem, threshold)
+    wrong = _wrong_answer(result, problem, threshold) or unsupported_claim(result, problem, threshold)
     if wrong:
         return _refused(wrong)
     fun, error = objective(problem, result.U * result.s, result.V, threshold)
@@ -82,9 +83,9 @@ def verify_complete_matrix(
 
 def _verify_blocked(result: CompletionResult, matrix: BlockedMatrix, rank: int, **options: Any) -> Verification:
     problem = blocked_problem(matrix, rank, **options)
-    wrong = _wrong_answer(result, problem, math.inf)
-    if wrong or len(result.holdout_index):
-        return _refused(wrong or "entries are held out")
+    wrong = _wrong_answer(result, problem, math.inf) or blocked_claim(result, problem)
+    if wrong:
+        return _refused(wrong)
     fun, error = blocked_objective(problem, result.U * result.s, result.V)
     bound = _proved(
         result.certificate,

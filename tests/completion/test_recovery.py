@@ -6,7 +6,6 @@ import scipy.sparse
 from completion_problems import low_rank, observed_part, relative_error
 
 import solvers
-from solvers.completion import _kernels_numba as kernels
 from solvers.completion import select_rank
 
 
@@ -95,26 +94,6 @@ def test_uniqueness_check_agrees_with_the_dense_rank_of_the_tangent_system():
         assert result.determined is bool(determined)
         seen.add(bool(determined))
     assert seen == {True, False}
-
-
-def test_conjugate_gradients_contract_as_the_marchenko_pastur_law_says():
-    rng = np.random.default_rng(6)
-    n, d, k = 4000, 160, 40
-    indptr = np.arange(0, n * d + 1, d)
-    indices = rng.integers(0, n, n * d).astype(np.int32)
-    fixed = np.linalg.qr(rng.standard_normal((n, k)))[0]
-    values = rng.standard_normal(n * d)
-
-    def solve(mode, steps):
-        x, losses = np.zeros((n, k)), np.empty(n)
-        modes = np.full(n, mode, dtype=np.int8)
-        args = indptr, indices, values, np.empty(0), fixed, np.zeros(k), np.ones(k), modes
-        kernels.solve_rows(*args, 0.0, steps, 4 * k, 1, x, losses)
-        return x
-
-    exact = solve(kernels.BY_GRAM, 0)
-    errors = [np.linalg.norm(solve(kernels.BY_CG, steps) - exact) for steps in (4, 8)]
-    assert (errors[1] / errors[0]) ** 0.25 == pytest.approx(math.sqrt(k / d), rel=0.1)
 
 
 def test_weights_biases_and_kinds_of_input_describe_one_problem():

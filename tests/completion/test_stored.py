@@ -208,8 +208,8 @@ def test_kernels_reach_entries_beyond_two_to_the_31(tmp_path):
         for offset, (positions, data, out) in ((0, near), (BEYOND, far)):
             x, losses = np.zeros((4, 4), np.float32), np.zeros(4)
             kernels.solve_rows(
-                indptr + offset, positions, data, nothing, fixed, one, one, np.full(4, mode, dtype=np.int8), 1e-6, 20,
-                16, 1, x, losses,
+                indptr + offset, positions, data, nothing, fixed, one, one, np.full(4, mode, dtype=np.int8),
+                np.empty((0, 0), np.float32), 1e-6, 20, 17, 1, x, losses,
             )  # fmt: skip
             kernels.residuals(indptr + offset, positions, data, x, fixed, out)
             answers.append((x, losses, np.array(out[offset:])))

@@ -52,3 +52,16 @@ def test_value_of_the_linear_program_is_checked() -> None:
     assert solvers.verify(result, instance).ok
     for claim in ({"lp_value": np.inf}, {"lp_value": result.lp_value + 1e3}, {"lp_gap": -5.0}):
         assert not solvers.verify(forged(result, **claim), instance).ok
+
+
+def test_completion_that_the_data_leave_open_is_not_called_determined() -> None:
+    rng = np.random.default_rng(3)
+    left, right = rng.standard_normal((30, 3)), rng.standard_normal((3, 30))
+    A = np.where(rng.random((30, 30)) < 0.17, left @ right, np.nan)
+    A[0, 1:] = np.nan
+    result = solvers.complete_matrix(A, 3, rng=0)
+    assert solvers.verify(result, A, 3).ok
+    assert result.determined is False
+    claim = {"determined": True, "tangent_gap": 0.5, "status": Status.CONVERGED, "success": True}
+    for change in (claim, claim | {"determined": False}, claim | {"determined": True, "short_rows": np.array([])}):
+        assert not solvers.verify(forged(result, **change), A, 3).ok
