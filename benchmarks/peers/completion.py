@@ -306,7 +306,7 @@ def training(data):
 # Scaling of the penalty and its values, tuned on a validation part of the training data as is each peer's.
 GRID = {
     "100k": ("plain", (30.0, 40.0, 55.0)),
-    "core15_20": ("plain", (14.0, 18.0, 22.0)),
+    "core15_20": ("plain", (16.0, 20.0, 24.0)),
     "core20": ("count", (0.25, 0.35, 0.45)),
 }
 
@@ -326,7 +326,8 @@ def tuned(fit, grid):
 
 def ours_fit(scaling):
     def fit(part, reg):
-        return solvers.complete_matrix(part, 10, reg=reg, reg_scaling=scaling, biases=True, tol=0.03, rng=0).predict
+        settings = {"tol": 0.03, "rng": 0, "options": {"stage_sweeps": 1}}
+        return solvers.complete_matrix(part, 10, reg=reg, reg_scaling=scaling, biases=True, **settings).predict
 
     return fit
 
