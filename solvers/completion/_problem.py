@@ -456,7 +456,7 @@ def _assemble(
 
 
 def _two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArray, FloatArray]:
-    """Ridge-shrunk row and column effects by alternating means; the overall mean is part of the row effects."""
+    """Ridge-shrunk row and column effects by least squares; the overall mean is part of the row effects."""
     m, n = observed.shape
     values, weights = observed.values, observed.weights
     if robust:
@@ -465,13 +465,24 @@ def _two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArra
         values = np.clip(values, middle - width, middle + width)
     ridge = BIAS_SHRINKAGE * float(np.mean(weights))
     mean = float(np.sum(weights * values) / np.sum(weights))
-    row_total = np.bincount(observed.rows, weights=weights, minlength=m) + ridge
-    col_total = np.bincount(observed.cols, weights=weights, minlength=n) + ridge
-    row, col = np.zeros(m), np.zeros(n)
+    matrix, centred = observed.matrix(weights), observed.matrix(weights * (values - mean))
+    row_total = np.asarray(matrix.sum(axis=1)) + ridge
+    col_total = np.asarray(matrix.sum(axis=0)) + ridge
+    row_sum, col_sum = np.asarray(centred.sum(axis=1)), np.asarray(centred.sum(axis=0))
+    # Row effects eliminated; conjugate gradients, preconditioned by the diagonal, on what is left of the column effects.
+    col = np.zeros(n)
+    residual = col_sum - matrix.T @ (row_sum / row_total)
+    goal = 1e-14 * float(np.linalg.norm(residual))
+    step = residual / col_total
+    slope = float(residual @ step)
     for _ in range(BIAS_SWEEPS):
-        before = row
-        row = np.bincount(observed.rows, weights * (values - mean - col[observed.cols]), m) / row_total
-        col = np.bincount(observed.cols, weights * (values - mean - row[observed.rows]), n) / col_total
-        if float(np.max(np.abs(row - before))) <= 1e-12 * float(np.max(np.abs(row), initial=0.0)):
+        if not float(np.linalg.norm(residual)) > goal:
             break
-    return row + mean, col
+        image = col_total * step - matrix.T @ ((matrix @ step) / row_total)
+        length = slope / float(step @ image)
+        col += length * step
+        residual -= length * image
+        fresh = residual / col_total
+        slope, previous = float(residual @ fresh), slope
+        step = fresh + (slope / previous) * step
+    return (row_sum - matrix @ col) / row_total + mean, col
