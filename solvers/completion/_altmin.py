@@ -86,7 +86,7 @@ def alternate(run: Run, factors: Factors, inner: str, *, watch: bool = False) ->
 
 def climb(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
     """Rank continuation: append a pair, sweep a few times, repeat."""
-    for rank in stages(run.problem.rank, run.problem.size):
+    for rank in stages(run.problem.rank, run.problem.size, convex=run.problem.reg > 0.0):
         if rank <= factors.rank or run.monitor.status is not None:
             continue
         grown = _grown(run, sweeper, factors, rank)

@@ -22,9 +22,13 @@ ONE_BY_ONE = 4e7
 LENGTH_ROUNDS = 200
 
 
-def stages(rank: int, size: int) -> list[int]:
-    """Ranks to visit: all of them, or geometrically many where a stage is dear or there are many."""
-    if rank <= 20 and rank * size <= ONE_BY_ONE:
+def stages(rank: int, size: int, *, convex: bool) -> list[int]:
+    """Ranks to visit: all of them, or geometrically many where a stage is dear or there are many.
+
+    With a penalty the objective has a convex counterpart, and small singular values are shrunk away: no detail is lost
+    by adding several pairs at once.
+    """
+    if not convex and rank <= 20 and rank * size <= ONE_BY_ONE:
         return list(range(1, rank + 1))
     visited = [1]
     while visited[-1] < rank:

@@ -405,11 +405,17 @@ def solve_rows(
         for j in range(n):
             for l in range(k):
                 wide[j, l] = fixed[j, l]
+    longest_direct = k
     longest = BLOCK
     for i in range(len(indptr) - 1):
-        longest = max(longest, indptr[i + 1] - indptr[i])
-    longest += BLOCK - 1
-    store = np.zeros(longest * padded, dtype=dtype)
+        d = indptr[i + 1] - indptr[i]
+        if modes[i] == BY_GRAM or modes[i] == BY_DUAL:
+            longest_direct = max(longest_direct, d)
+        else:
+            longest = max(longest, d + BLOCK - 1)
+    direct_store = np.empty((longest_direct, k), dtype=dtype)
+    store = np.empty((longest, padded), dtype=dtype)
+    longest = max(longest, longest_direct)
     gram = np.empty((k, k), dtype=dtype)
     saved = np.empty((k, k), dtype=dtype)
     sketch = np.empty((sketch_rows, k), dtype=dtype)
@@ -434,7 +440,7 @@ def solve_rows(
         if d == 0:
             row[:] = zero
         elif modes[i] == BY_GRAM or modes[i] == BY_DUAL:
-            panel = store[: d * k].reshape((d, k))
+            panel = direct_store[:d]
             _load(indices, values, weights, wide, begin, d, k, panel, r)
             if modes[i] == BY_GRAM:
                 _solve_normal(panel, r, penalty, gram, saved, row)
@@ -448,7 +454,7 @@ def solve_rows(
                 total += value * value
         else:
             blocks = ((d + BLOCK - 1) // BLOCK) * BLOCK
-            panel = store[: blocks * padded].reshape((blocks, padded))
+            panel = store[:blocks]
             _load(indices, values, weights, wide, begin, d, padded, panel, r)
             for l in range(padded):
                 g[l] = zero

@@ -138,6 +138,26 @@ class CompletionProblem:
         """Number of fitted entries."""
         return self.observed.size
 
+    @property
+    def row_counts(self) -> IntArray:
+        """Fitted entries per row."""
+        return self.observed.row_counts
+
+    @property
+    def col_counts(self) -> IntArray:
+        """Fitted entries per column."""
+        return self.observed.col_counts
+
+    @property
+    def typical(self) -> float:
+        """Root mean square of the targets."""
+        return math.sqrt(float(np.mean(self.targets**2)))
+
+    @property
+    def largest(self) -> float:
+        """Greatest absolute value among the entries."""
+        return float(np.max(np.abs(self.observed.values)))
+
     @cached_property
     def entry_scale(self) -> FloatArray:
         """sqrt(d_i e_j) of each observed entry."""
@@ -194,7 +214,7 @@ def completion_problem(
             raise InvalidProblemError(f"delta belongs to loss='huber'; got delta={delta!r} with loss='l2'")
         threshold = check_number("delta", delta, low=0.0, strict=True)
     counted = reg_scaling == "count" and reg > 0
-    _refuse_extreme(observed)
+    refuse_extreme(float(np.max(np.abs(observed.values))), float(np.max(observed.weights)))
     row_bias, col_bias = _two_way_effects(observed, robust=loss == "huber") if biases else (np.zeros(m), np.zeros(n))
     return CompletionProblem(
         observed=observed,
@@ -222,11 +242,8 @@ def _home(value: Any) -> Any:
     return to_host(value) if kind_of(value) in ("cupy", "array-api") else value
 
 
-def _refuse_extreme(observed: Observations) -> None:
+def refuse_extreme(largest: float, heaviest: float) -> None:
     """The objective sums squares: outside this range they overflow, or lose the data to underflow."""
-    with np.errstate(over="ignore", under="ignore"):
-        largest = float(np.max(np.abs(observed.values)))
-        heaviest = float(np.max(observed.weights))
     for name, size in (("A", largest), ("weights", math.sqrt(heaviest)), ("weighted A", largest * math.sqrt(heaviest))):
         if size and not 1.0 / EXTREME <= size <= EXTREME:
             raise InvalidProblemError(
@@ -439,7 +456,7 @@ def _assemble(
 
 
 def _two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArray, FloatArray]:
-    """Ridge-shrunk row and column effects by alternating means; the overall mean is part of the row effects."""
+    """Ridge-shrunk row and column effects by least squares; the overall mean is part of the row effects."""
     m, n = observed.shape
     values, weights = observed.values, observed.weights
     if robust:
@@ -448,13 +465,24 @@ def _two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArra
         values = np.clip(values, middle - width, middle + width)
     ridge = BIAS_SHRINKAGE * float(np.mean(weights))
     mean = float(np.sum(weights * values) / np.sum(weights))
-    row_total = np.bincount(observed.rows, weights=weights, minlength=m) + ridge
-    col_total = np.bincount(observed.cols, weights=weights, minlength=n) + ridge
-    row, col = np.zeros(m), np.zeros(n)
+    matrix, centred = observed.matrix(weights), observed.matrix(weights * (values - mean))
+    row_total = np.asarray(matrix.sum(axis=1)) + ridge
+    col_total = np.asarray(matrix.sum(axis=0)) + ridge
+    row_sum, col_sum = np.asarray(centred.sum(axis=1)), np.asarray(centred.sum(axis=0))
+    # Row effects eliminated; conjugate gradients, preconditioned by the diagonal, on what is left of the column effects.
+    col = np.zeros(n)
+    residual = col_sum - matrix.T @ (row_sum / row_total)
+    goal = 1e-14 * float(np.linalg.norm(residual))
+    step = residual / col_total
+    slope = float(residual @ step)
     for _ in range(BIAS_SWEEPS):
-        before = row
-        row = np.bincount(observed.rows, weights * (values - mean - col[observed.cols]), m) / row_total
-        col = np.bincount(observed.cols, weights * (values - mean - row[observed.rows]), n) / col_total
-        if float(np.max(np.abs(row - before))) <= 1e-12 * float(np.max(np.abs(row), initial=0.0)):
+        if not float(np.linalg.norm(residual)) > goal:
             break
-    return row + mean, col
+        image = col_total * step - matrix.T @ ((matrix @ step) / row_total)
+        length = slope / float(step @ image)
+        col += length * step
+        residual -= length * image
+        fresh = residual / col_total
+        slope, previous = float(residual @ fresh), slope
+        step = fresh + (slope / previous) * step
+    return (row_sum - matrix @ col) / row_total + mean, col
