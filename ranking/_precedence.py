@@ -15,7 +15,7 @@ import numpy as np
 
 from ranking._precedence_bounds import LARGEST_PRECEDENCE, PUBLISH, CycleCertificate, linear_bound, precedence_value
 from ranking._precedence_cuts import cutting_planes
-from ranking._precedence_numba import insertion_search, pack_cycles
+from ranking._precedence_numba import insertion_search, pack_cycles, perturbed_search
 from ranking._problem import read_scores
 from solvers._catalogue import entry_named
 from solvers._core.arrays import FloatArray, IntArray
@@ -28,8 +28,11 @@ from solvers._core.result import Result, Status
 
 __all__ = ["PrecedenceRanking", "precedence_scores", "rank_borda", "rank_linear"]
 
-# Rounds (max_iter) by default.
+# Rounds (max_iter) by default; kicks in a round, fewer where n^2 times as many are more work than the second number; items
+# that a kick moves.
 ROUNDS = 20
+MOST_KICKS, ROUND_WORK = 200, 1_000_000
+MOVED_ITEMS = 8
 # Items up to which linear programs are worth their time by default, and their seconds per fourth power of the items.
 LP_ITEMS = 40
 LP_SECONDS = 1e-7
@@ -125,14 +128,14 @@ def rank_linear(
     scores : (n, n) array_like or networkx.DiGraph
         Any unit, finite. The diagonal is ignored; absent edges of a graph are 0. NumPy, lists, pandas; not modified.
     method : {"auto", "insertion", "borda"}
-        ``"auto"``: insertion search from the Borda order and from random ones, and linear programs for the bound.
+        ``"auto"``: iterated insertion search from the Borda order and from random ones, and linear programs for the bound.
         ``"insertion"``: without linear programs. ``"borda"``: the Borda order as it is.
     x0 : PrecedenceRanking or (n,) permutation, optional
         An order to start from.
     tol : float
         The run ends as OPTIMAL once ``gap <= tol``, and as CONVERGED when its rounds are done.
     max_iter : int, optional
-        Rounds: a start with its insertion search, and where it pays a linear program. 20 by default.
+        Rounds: a start with its iterated insertion search, and where it pays a linear program. 20 by default.
     time_limit : float, optional
         Seconds.
     callback : callable, optional
@@ -212,6 +215,7 @@ class _Run:
     def __init__(self, scores: FloatArray, nodes: list[Any] | None, common: Common) -> None:
         self.scores, self.nodes = scores, nodes
         self.perm = common.rng.permutation(len(scores))
+        self.place = np.argsort(self.perm)
         self.mixed = np.ascontiguousarray(scores[np.ix_(self.perm, self.perm)])
         size = float(np.sum(np.abs(scores)))
         self.monitor = Monitor(
@@ -227,10 +231,16 @@ class _Run:
             self.monitor.fun_slack = error
             self.monitor.incumbent(order, value)
 
-    def search(self, start: IntArray) -> None:
-        """Offer the local optimum that insertion reaches from an order in this run's numbering."""
+    def search(self, start: IntArray, *, kicks: bool = True) -> None:
+        """Offer the local optimum that insertion, with kicks, reaches from an order in this run's numbering."""
         order = start.copy()
         insertion_search(self.mixed, order)
+        if kicks:
+            n = len(order)
+            moves = self.monitor.common.rng.integers(
+                0, n, (max(1, min(MOST_KICKS, ROUND_WORK // n**2)), 2 * MOVED_ITEMS)
+            )
+            perturbed_search(self.mixed, order, moves)
         self.offer(self.perm[order])
 
     def prove(self, certificate: CycleCertificate) -> None:
@@ -260,10 +270,11 @@ def _solve(run: _Run, settings: LinearSettings) -> None:
         if monitor.status is None and monitor.affords(LP_SECONDS * n**4):
             for certificate, places in programs:
                 run.prove(CycleCertificate(run.perm[certificate.cycles], certificate.weights))
-                run.search(np.argsort(places, kind="stable"))
+                run.search(np.argsort(places, kind="stable"), kicks=False)
                 break
         monitor.checkpoint()
-        start = monitor.common.rng.permutation(n)
+        # From the best order on, and from a new one, in turn.
+        start = run.place[monitor.x] if monitor.nit % 2 else monitor.common.rng.permutation(n)
         if method == "borda" or (monitor.nit >= monitor.max_iter and monitor.common.max_iter is None):
             monitor.finish(Status.CONVERGED)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from solvers._core.jit import njit
 
-__all__ = ["insertion_search", "pack_cycles", "profile_fits"]
+__all__ = ["insertion_search", "pack_cycles", "perturbed_search", "profile_fits"]
 
 MOST_SWEEPS = 1000
 NOTICEABLE = 1e-12
@@ -33,19 +33,51 @@ def insertion_search(s, order):
                 gain += s[order[k], item] - s[item, order[k]]
                 if gain > best:
                     best, to = gain, k
-            if to < position:
-                for k in range(position, to, -1):
-                    order[k] = order[k - 1]
-            else:
-                for k in range(position, to):
-                    order[k] = order[k + 1]
-            order[to] = item
+            relocate(order, position, to)
             improved = improved or to != position
         if not improved:
             break
+    return total_before(s, order)
+
+
+@njit()
+def perturbed_search(s, order, moves):
+    """Iterated local search: move a few items at random, improve, keep what is no worse; changes ``order``.
+
+    Each row of ``moves`` (kicks, 2 a) names places from and to which items move.
+    """
+    best = total_before(s, order)
+    trial = order.copy()
+    for kick in range(moves.shape[0]):
+        trial[:] = order
+        for a in range(0, moves.shape[1], 2):
+            relocate(trial, moves[kick, a], moves[kick, a + 1])
+        value = insertion_search(s, trial)
+        if value >= best:
+            best = value
+            order[:] = trial
+    return best
+
+
+@njit()
+def relocate(order, place, to):
+    """Move the item at one place to another; those between close up."""
+    item = order[place]
+    if to < place:
+        for k in range(place, to, -1):
+            order[k] = order[k - 1]
+    else:
+        for k in range(place, to):
+            order[k] = order[k + 1]
+    order[to] = item
+
+
+@njit()
+def total_before(s, order):
+    """Sum of the scores of i before j."""
     total = 0.0
-    for i in range(n):
-        for j in range(i + 1, n):
+    for i in range(len(order)):
+        for j in range(i + 1, len(order)):
             total += s[order[i], order[j]]
     return total
 

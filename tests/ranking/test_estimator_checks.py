@@ -151,3 +151,22 @@ def test_hybrid_training_has_a_certified_gap_and_a_rising_dual():
     assert 0 <= model.gap_ <= 1e-2
     assert np.all(np.diff(model.dual_) >= -1e-12)
     assert model.score(X, y, qid=qid) > 0.8
+
+
+@pytest.mark.parametrize("groups", ["singles", "equal", "one of each"])
+@pytest.mark.parametrize("depot", [False, True])
+@pytest.mark.parametrize("loss", ["local", "global", "hybrid"])
+@pytest.mark.filterwarnings("ignore::solvers.ConvergenceWarning")
+def test_degenerate_groups_train_and_predict(loss, depot, groups):
+    X = np.random.default_rng(0).standard_normal((8, 2))
+    y, qid = {
+        "singles": (np.arange(8.0), np.arange(8)),
+        "equal": (np.ones(8), np.repeat([0, 1], 4)),
+        "one of each": (np.arange(8.0), np.array([0, *np.ones(7, dtype=int)])),
+    }[groups]
+    settings = {} if loss == "local" else {"max_iter": 10, "tol": 1e-2}
+    model = TSPRanker(loss, depot=depot, alpha=0.1, random_state=0, **settings).fit(X, y, qid=qid)
+    scores = model.predict(X, qid=qid)
+    for q in np.unique(qid):
+        assert sorted(scores[qid == q]) == list(range(1, int(np.sum(qid == q)) + 1))
+    assert loss == "local" or model.gap_ >= -1e-12

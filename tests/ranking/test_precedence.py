@@ -107,6 +107,20 @@ def test_forged_orders_and_cycles_are_refused():
         assert not solvers.verify(forged(**changes), scores), changes
 
 
+def test_negative_weights_prove_nothing():
+    scores = np.triu(np.ones((3, 3)), 1)
+    result = rank_linear(scores, rng=0)
+    certificate = CycleCertificate(np.array([[0, 2, 1]]), np.array([-1.0]))
+    # Taken at its word, the formula would put the bound below the order's own value.
+    assert linear_bound(scores, certificate, 1.0) < result.fun
+    worse = np.array([1, 0, 2])
+    forged = type(result)(
+        **{**result, "x": worse, "order": worse, "rank": worse, "fun": 2.0, "bound": 2.0 + 1e-12, "gap": 5e-13}
+        | {"certificate": certificate}
+    )
+    assert not solvers.verify(forged, scores)
+
+
 def test_scores_of_any_size_are_proved_or_refused():
     scores = np.random.default_rng(9).standard_normal((6, 6))
     for size in (1e-300, 1e-150, 1e150, 1e290):

@@ -89,6 +89,17 @@ def test_the_depot_makes_linear_utilities_learnable():
     assert taus[True] >= taus[False] + 0.3
 
 
+def test_direction_can_not_be_learnt_without_a_constant_or_a_depot():
+    X, y, qid = linear_task(12, 60)
+    train = qid < 40
+    raw = TSPRanker(embedding="none", depot=False, random_state=0).fit(X[train], y[train], qid=qid[train])
+    for a, b in zip(raw.decision_matrix(X, qid=qid), raw.decision_matrix(-X, qid=qid), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert abs(raw.score(X[~train], y[~train], qid=qid[~train])) < 0.3
+    with_depot = TSPRanker(embedding="none", random_state=0).fit(X[train], y[train], qid=qid[train])
+    assert with_depot.score(X[~train], y[~train], qid=qid[~train]) > 0.6
+
+
 def test_global_loss_has_a_certified_gap_and_a_rising_dual():
     X, y, qid = linear_task(12, 40)
     model = TSPRanker("global", alpha=0.1, max_iter=20, tol=5e-2, random_state=0).fit(X, y, qid=qid)
