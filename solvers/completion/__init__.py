@@ -7,12 +7,14 @@ from solvers.completion._certificate import DualCertificate, TrivialCertificate
 from solvers.completion._complete_matrix import complete_matrix
 from solvers.completion._result import CompletionResult
 from solvers.completion._select_rank import RankSelection, select_rank
+from solvers.completion._stored import StoredMatrix
 
 __all__ = [
     "CompletionResult",
     "DualCertificate",
     "MatrixCompleter",
     "RankSelection",
+    "StoredMatrix",
     "TrivialCertificate",
     "complete_matrix",
     "select_rank",

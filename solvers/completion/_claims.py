@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from solvers._core.arrays import FloatArray, IntArray
+from solvers.completion._blocked_certificate import sum_of_squares
+from solvers.completion._blocked_problem import BlockedProblem
 from solvers.completion._certificate import entry_residuals
 from solvers.completion._problem import CompletionProblem, Observations
 from solvers.completion._result import CompletionResult, fails_held_out
 from solvers.completion._sweeps import Factors, Orientation
 from solvers.completion._uniqueness import UNDETERMINED, affordable, tangent_gap
 
-__all__ = ["unsupported_claim"]
+__all__ = ["blocked_claim", "unsupported_claim"]
 
 # Entries of a tangent system that is decomposed in full.
 DENSE_TANGENT = 4e6
@@ -56,6 +58,19 @@ def unsupported_claim(result: CompletionResult, problem: CompletionProblem, thre
     return _determination(result, problem, observed.keep(kept) if not kept.all() else observed)
 
 
+def blocked_claim(result: CompletionResult, problem: BlockedProblem) -> str:
+    """As ``unsupported_claim``, for a matrix in blocks."""
+    if len(result.holdout_index) or len(result.outliers) or not math.isnan(float(result.holdout_rmse)):
+        return "entries of a matrix in blocks are neither held out nor rejected"
+    rmse = math.sqrt(sum_of_squares(problem, result.U * result.s, result.V) / problem.size)
+    if not abs(float(result.rmse) - rmse) <= SAME * rmse + ROUNDING * (problem.largest + problem.largest_target):
+        return f"rmse is {result.rmse!r} and was recomputed as {rmse!r}"
+    for name, counts in (("short_rows", problem.row_counts), ("short_cols", problem.col_counts)):
+        if not np.array_equal(result[name], np.flatnonzero(counts < problem.rank)):
+            return f"{name} are not those with fewer than rank = {problem.rank} entries"
+    return _determination(result, problem, problem.positions)
+
+
 def _kept(
     result: CompletionResult, observed: Observations, size: FloatArray, threshold: float, problem: CompletionProblem
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
@@ -79,7 +94,7 @@ def _kept(
     return kept
 
 
-def _determination(result: CompletionResult, problem: CompletionProblem, observed: Observations) -> str:
+def _determination(result: CompletionResult, problem: Any, observed: Any) -> str:
     claim: object = result.determined
     if claim is not None and (type(claim) is not bool or problem.reg > 0.0):
         return f"determined is {claim!r}; it must be None with reg > 0, and True, False or None without"
@@ -99,7 +114,7 @@ def _determination(result: CompletionResult, problem: CompletionProblem, observe
     return ""
 
 
-def _smallest(result: CompletionResult, problem: CompletionProblem, observed: Observations) -> float:
+def _smallest(result: CompletionResult, problem: Any, observed: Any) -> float:
     """A number that is at the rounding level exactly where the tangent system has more than k² null directions."""
     (m, n), k = problem.shape, problem.rank
     short = min(int(observed.row_counts.min()), int(observed.col_counts.min())) < k

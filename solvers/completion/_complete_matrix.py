@@ -9,12 +9,15 @@ import numpy as np
 
 from solvers._catalogue import entry_named
 from solvers._core.arrays import kind_of, refuse_beyond_memory
-from solvers._core.backend import Backend, choose_backend
+from solvers._core.backend import BACKENDS, Backend, choose_backend
 from solvers._core.errors import BackendError, InvalidProblemError
-from solvers._core.options import check_choice, check_common, check_integer, check_number
+from solvers._core.options import Common, check_choice, check_common, check_integer, check_number
 from solvers._core.random import RNG
 from solvers._core.result import Status
 from solvers.completion._altmin import Sweeper, alternate, polish
+from solvers.completion._blocked_problem import as_blocked, blocked_problem
+from solvers.completion._blocked_run import BlockedRun
+from solvers.completion._blocks import BlockedMatrix
 from solvers.completion._near_limit import near_limit, within_reach
 from solvers.completion._problem import (
     CompletionProblem,
@@ -26,7 +29,7 @@ from solvers.completion._problem import (
 from solvers.completion._result import CompletionResult
 from solvers.completion._robust import robust_alternate
 from solvers.completion._run import Run, Settings
-from solvers.completion._sweeps import Factors
+from solvers.completion._sweeps import Factors, Workspace
 from solvers.completion._theory import split_alternate
 
 __all__ = ["complete_matrix"]
@@ -73,9 +76,10 @@ def complete_matrix(
 
     Parameters
     ----------
-    A : scipy.sparse array, tuple (rows, cols, values, shape), or (m, n) array_like
+    A : scipy.sparse array, tuple (rows, cols, values, shape), (m, n) array_like, or a matrix in blocks
         Observed entries. In sparse input every stored entry is data, explicit zeros too; in a dense array NaN means
-        unseen. Not modified.
+        unseen. Not modified. Blocks are those of a :class:`solvers.completion.StoredMatrix` (files, for data larger than
+        memory) or of a dask array (on the workers of its cluster): plain least squares with ``reg`` and ``biases``.
     rank : int
         k, from 1 to min(m, n).
     weights : array_like or scipy.sparse, optional
@@ -198,33 +202,48 @@ def complete_matrix(
     check_number("options['inner_tol']", settings.inner_tol, low=0.0, strict=True)
     if settings.theory not in (True, False):
         raise TypeError(f"options['theory'] must be True or False; got {settings.theory!r}")
-    chosen = _backend(backend, A, weights)
+    data: dict[str, Any] = {
+        "weights": weights, "reg": reg, "reg_scaling": reg_scaling, "loss": loss, "delta": delta, "biases": biases,
+        "holdout": holdout, "duplicates": duplicates,
+    }  # fmt: skip
+    matrix = as_blocked(A)
+    if matrix is not None:
+        run: Run = _blocked_run(matrix, rank, data, backend, common, settings)
+    else:
+        run = _run_in_memory(A, rank, data, x0, backend, common, settings)
+    start = run.start_from(x0)
+    run.open(start)
+    if run.monitor.status is None:
+        _solve(run, start, method)
+    run.monitor.finish(Status.CONVERGED)
+    return run.conclude()
+
+
+def _run_in_memory(
+    A: Any, rank: int, data: dict[str, Any], x0: Any, backend: str, common: Common, settings: Settings
+) -> Run:
+    """Validate data in memory and set them up for the chosen kernels."""
+    weights, holdout, duplicates = (data.pop(name) for name in ("weights", "holdout", "duplicates"))
+    reg, loss = data["reg"], data["loss"]
+    chosen, method = _backend(backend, A, weights), common.method
     if chosen.name != "numba" and (loss == "huber" or method in HOST_METHODS or settings.theory):
         raise BackendError(
             f"loss='huber', theory and the methods {', '.join(HOST_METHODS)} run on the host; got loss={loss!r}, "
             f"method={method!r} with backend={chosen.name!r}: convert to NumPy first"
         )
     observed, held = split_holdout(read_observations(*data_at_home(A, weights), duplicates), holdout, common.rng)
-    problem = completion_problem(
-        observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
-    )
+    problem = completion_problem(observed, held, rank, **data)
     refuse_beyond_memory(
         BYTES_PER_ENTRY * observed.size + 64.0 * sum(problem.shape) * problem.rank,
         what=f"completing {observed.size} entries at rank {problem.rank}",
-        instead="lower the rank",
+        instead="lower the rank, or write the matrix to files (solvers.completion.StoredMatrix)",
     )
     if method == "gauss-newton" and (problem.reg > 0.0 or problem.loss == "huber" or settings.precision == "single"):
         raise InvalidProblemError(
             "method='gauss-newton' needs reg=0, loss='l2' and double precision; "
             f"got reg={reg!r}, loss={loss!r}, precision={settings.precision!r}"
         )
-    if settings.precision == "single":
-        largest = float(np.max(np.abs(problem.targets)))
-        if largest and not 1.0 / SINGLE_RANGE <= largest <= SINGLE_RANGE:
-            raise InvalidProblemError(
-                f"options['precision']='single' needs entries of sizes between {1 / SINGLE_RANGE:g} and {SINGLE_RANGE:g}; the "
-                f"largest is {largest:.3g}: rescale A, or use precision='double'"
-            )
+    _check_range(float(np.max(np.abs(problem.targets))), settings)
     if settings.theory and not _analysed(problem, method, settings, x0):
         raise InvalidProblemError(
             "options['theory'] needs reg=0, loss='l2', double precision, no x0, and method 'auto' or 'altmin-sketch'; got "
@@ -233,12 +252,31 @@ def complete_matrix(
     run = Run(problem, common, settings, DEFAULT_SWEEPS)
     if chosen.name != "numba":
         run.on_device(chosen)
-    start = run.start_from(x0)
-    run.open(start)
-    if run.monitor.status is None:
-        _solve(run, start, method)
-    run.monitor.finish(Status.CONVERGED)
-    return run.conclude()
+    return run
+
+
+def _check_range(largest: float, settings: Settings) -> None:
+    """Refuse single precision where squares would leave its range."""
+    if settings.precision == "single" and largest and not 1.0 / SINGLE_RANGE <= largest <= SINGLE_RANGE:
+        raise InvalidProblemError(
+            f"options['precision']='single' needs entries of sizes between {1 / SINGLE_RANGE:g} and {SINGLE_RANGE:g}; the "
+            f"largest is {largest:.3g}: rescale A, or use precision='double'"
+        )
+
+
+def _blocked_run(
+    matrix: BlockedMatrix, rank: int, data: dict[str, Any], backend: str, common: Common, settings: Settings
+) -> Run:
+    """Validate a problem whose entries are in files or on workers."""
+    if check_choice("backend", backend, BACKENDS) not in ("auto", "numba"):
+        raise BackendError(f"a {type(matrix).__name__} runs on backend 'numba'; got {backend!r}")
+    if common.method == "gauss-newton" or settings.theory:
+        raise InvalidProblemError(
+            f"method='gauss-newton' and options['theory'] need the entries in memory; got a {type(matrix).__name__}"
+        )
+    problem = blocked_problem(matrix, rank, **data)
+    _check_range(problem.largest_target, settings)
+    return BlockedRun(problem, common, settings, DEFAULT_SWEEPS)
 
 
 def _solve(run: Run, start: Factors, method: str) -> None:
@@ -253,7 +291,7 @@ def _solve(run: Run, start: Factors, method: str) -> None:
     if method == "gauss-newton":
         factors = near_limit(run)
     else:
-        watch = method == "auto" and run.monitor.backend == "numba" and within_reach(run)
+        watch = method == "auto" and type(run.work) is Workspace and within_reach(run)
         factors = alternate(run, start, INNER[method], watch=watch)
         if not watch or run.monitor.status is not None:
             return

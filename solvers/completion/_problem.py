@@ -138,6 +138,26 @@ class CompletionProblem:
         """Number of fitted entries."""
         return self.observed.size
 
+    @property
+    def row_counts(self) -> IntArray:
+        """Fitted entries per row."""
+        return self.observed.row_counts
+
+    @property
+    def col_counts(self) -> IntArray:
+        """Fitted entries per column."""
+        return self.observed.col_counts
+
+    @property
+    def typical(self) -> float:
+        """Root mean square of the targets."""
+        return math.sqrt(float(np.mean(self.targets**2)))
+
+    @property
+    def largest(self) -> float:
+        """Greatest absolute value among the entries."""
+        return float(np.max(np.abs(self.observed.values)))
+
     @cached_property
     def entry_scale(self) -> FloatArray:
         """sqrt(d_i e_j) of each observed entry."""
@@ -194,7 +214,7 @@ def completion_problem(
             raise InvalidProblemError(f"delta belongs to loss='huber'; got delta={delta!r} with loss='l2'")
         threshold = check_number("delta", delta, low=0.0, strict=True)
     counted = reg_scaling == "count" and reg > 0
-    _refuse_extreme(observed)
+    refuse_extreme(float(np.max(np.abs(observed.values))), float(np.max(observed.weights)))
     row_bias, col_bias = _two_way_effects(observed, robust=loss == "huber") if biases else (np.zeros(m), np.zeros(n))
     return CompletionProblem(
         observed=observed,
@@ -222,11 +242,8 @@ def _home(value: Any) -> Any:
     return to_host(value) if kind_of(value) in ("cupy", "array-api") else value
 
 
-def _refuse_extreme(observed: Observations) -> None:
+def refuse_extreme(largest: float, heaviest: float) -> None:
     """The objective sums squares: outside this range they overflow, or lose the data to underflow."""
-    with np.errstate(over="ignore", under="ignore"):
-        largest = float(np.max(np.abs(observed.values)))
-        heaviest = float(np.max(observed.weights))
     for name, size in (("A", largest), ("weights", math.sqrt(heaviest)), ("weighted A", largest * math.sqrt(heaviest))):
         if size and not 1.0 / EXTREME <= size <= EXTREME:
             raise InvalidProblemError(

@@ -11,7 +11,6 @@ from solvers._core.arrays import Array, IntArray, kind_of, namespace_of, to_host
 from solvers._core.errors import InvalidProblemError
 from solvers._core.result import Result
 from solvers.completion._certificate import DualCertificate, TrivialCertificate
-from solvers.completion._problem import CompletionProblem
 
 __all__ = ["ARRAYS", "CompletionResult", "at_home", "fails_held_out"]
 
@@ -93,10 +92,9 @@ class CompletionResult(Result):
         return xp.reshape(xp.concat(parts), i.shape)
 
 
-def fails_held_out(problem: CompletionProblem, result: CompletionResult) -> bool:
+def fails_held_out(problem: Any, result: CompletionResult) -> bool:
     """Whether the held-out error is out of proportion to the fit; never where nothing was held out."""
-    typical = float(np.sqrt(np.mean(problem.targets**2)))
-    return bool(result.holdout_rmse > HELD_OUT_FACTOR * max(result.rmse, result.tol * typical))
+    return bool(result.holdout_rmse > HELD_OUT_FACTOR * max(result.rmse, result.tol * problem.typical))
 
 
 def at_home(result: CompletionResult) -> CompletionResult:

@@ -20,6 +20,7 @@ from solvers.completion._array_entries import ArrayEntries
 from solvers.completion._certificate import (
     CHECKED_FAILURE,
     PUBLISHED_FAILURE,
+    DualBound,
     DualCertificate,
     TrivialCertificate,
     affords_dense,
@@ -68,10 +69,12 @@ class Run:
         Entries that outlier rejection kept; None where none was rejected.
     """
 
-    def __init__(self, problem: CompletionProblem, common: Common, settings: Settings, max_iter: int) -> None:
+    def __init__(
+        self, problem: CompletionProblem, common: Common, settings: Settings, max_iter: int, work: Any = None
+    ) -> None:
         self.problem = problem
         self.settings = settings
-        self.work = Workspace(problem, np.float32 if settings.precision == "single" else np.float64)
+        self.work = work or Workspace(problem, np.float32 if settings.precision == "single" else np.float64)
         self.device: Backend | None = None
         self.delta = problem.delta if problem.delta is not None else problem.spread
         self.kept: Any = None
@@ -130,7 +133,7 @@ class Run:
         """Offer factors as the answer; their objective is recomputed unless given to full accuracy."""
         if fun is None or not self.exact_objective:
             left, right = self.plain(factors)
-            fun = objective(self.problem, left, right, self.delta)[0]
+            fun = self.objective(left, right)[0]
         self.monitor.incumbent(factors, fun)
 
     def certify(self, factors: Factors) -> None:
@@ -138,9 +141,39 @@ class Run:
         if self.problem.reg == 0.0:
             return
         left, right = self.plain(factors)
-        bound = dual_bound(self.problem, left, right, self.delta, checking=False)
+        bound = self.bound(left, right)
         failure = 0.0 if bound.norm == "dense" else max(PUBLISHED_FAILURE, CHECKED_FAILURE)
         self.monitor.prove(bound.published, DualCertificate(left, right, self.delta, bound.norm, failure))
+
+    def objective(self, left: FloatArray, right: FloatArray) -> tuple[float, float]:
+        """The objective at left rightᵀ and a bound on its rounding error."""
+        return objective(self.problem, left, right, self.delta)
+
+    def bound(self, left: FloatArray, right: FloatArray) -> DualBound:
+        """The dual bound at the residual of left rightᵀ."""
+        return dual_bound(self.problem, left, right, self.delta, checking=False)
+
+    def misfit(self, left: FloatArray, right: FloatArray) -> tuple[float, IntArray]:
+        """Weighted root mean square residual of the kept entries, and the positions of the others."""
+        observed = self.problem.observed
+        weights = observed.weights
+        outliers = np.empty((0, 2), dtype=np.int64)
+        if self.kept is not None:
+            gone = self._rejected()
+            weights = weights * ~gone
+            outliers = np.column_stack([observed.rows[gone], observed.cols[gone]]).astype(np.int64)
+        residual = entry_residuals(self.problem, left, right)
+        return math.sqrt(float(np.sum(weights * residual**2)) / float(np.sum(weights))), outliers
+
+    def held_out(self) -> tuple[IntArray, FloatArray]:
+        """Positions and values of the entries that were held out."""
+        held = self.problem.held
+        return np.column_stack([held.rows, held.cols]).astype(np.int64), held.values
+
+    def structure(self) -> Orientation:
+        """Positions of the kept entries by rows."""
+        observed = self.problem.observed if self.kept is None else self.problem.observed.keep(~self._rejected())
+        return Orientation(observed.indptr, observed.cols, np.empty(0), np.empty(0))
 
     def plain(self, factors: Factors) -> tuple[FloatArray, FloatArray]:
         """Left and right factors of X in the caller's coordinates."""
@@ -184,26 +217,28 @@ class Run:
         return result
 
     def _examine(self) -> None:
-        observed, rank = self.problem.observed, self.problem.rank
-        indptr, cols = observed.indptr, observed.cols
-        if self.kept is not None:
-            part = observed.keep(~self._rejected())
-            indptr, cols = part.indptr, part.cols
-        counts = np.diff(indptr), np.bincount(cols, minlength=self.problem.shape[1])
-        freedom = rank * (sum(self.problem.shape) - rank)
-        if len(cols) < freedom or min(int(counts[0].min()), int(counts[1].min())) < rank:
+        rank, size, shape = self.problem.rank, self.problem.size, self.problem.shape
+        if (
+            self.problem.size < rank * (sum(shape) - rank)
+            or min(int(self.problem.row_counts.min()), int(self.problem.col_counts.min())) < rank
+        ):
+            self.determined, self.tangent_gap = False, 0.0
+            return
+        predicted = 3e-8 * size * rank * 40
+        if not (affordable(shape, size, rank) and self.monitor.affords(predicted)):
+            return
+        side = self.structure()
+        cols = side.indices
+        counts = side.counts, np.bincount(cols, minlength=shape[1])
+        if len(cols) < rank * (sum(shape) - rank) or min(int(counts[0].min()), int(counts[1].min())) < rank:
             self.determined, self.tangent_gap = False, 0.0
             return
         factors: Factors = self.monitor.x
-        predicted = 3e-8 * len(cols) * rank * 40
-        if not (affordable(self.problem.shape, len(cols), rank) and self.monitor.affords(predicted)):
-            return
         if factors.rank < rank or factors.s[-1] <= 1e-12 * factors.s[0]:
             # A run that was cut short has not reached its rank: that says nothing about the data.
             if self.monitor.status not in LIMITS:
                 self.determined, self.tangent_gap = False, 0.0
             return
-        side = Orientation(indptr, cols, np.empty(0), np.empty(0))
         at_home = Factors(self.work.host(factors.U), factors.s, self.work.host(factors.V))
         self.tangent_gap = tangent_gap(side, at_home, np.random.default_rng(0))
         self.determined = self.tangent_gap > UNDETERMINED
@@ -219,16 +254,10 @@ class Run:
         problem = self.problem
         left, right = self.plain(monitor.x)
         U, s, V = _padded(*_canonical(left, right), problem.rank)
-        monitor.fun, error = objective(problem, U * s, V, self.delta)
+        monitor.fun, error = self.objective(U * s, V)
         monitor.fun_slack = max(monitor.fun_slack, error)
-        residual = entry_residuals(problem, U * s, V)
-        weights = problem.observed.weights
-        outliers = np.empty((0, 2), dtype=np.int64)
-        if self.kept is not None:
-            gone = self._rejected()
-            weights = weights * ~gone
-            outliers = np.column_stack([problem.observed.rows[gone], problem.observed.cols[gone]]).astype(np.int64)
-        held = problem.held
+        rmse, outliers = self.misfit(U * s, V)
+        held, truth = self.held_out()
         fields = monitor.fields() | {"x": (U, s, V)}
         result = CompletionResult(
             **fields,
@@ -238,17 +267,17 @@ class Run:
             row_bias=problem.row_bias,
             col_bias=problem.col_bias,
             delta=self.delta,
-            rmse=math.sqrt(float(np.sum(weights * residual**2)) / float(np.sum(weights))),
-            holdout_index=np.column_stack([held.rows, held.cols]).astype(np.int64),
+            rmse=rmse,
+            holdout_index=held,
             holdout_rmse=math.nan,
             determined=self.determined,
             tangent_gap=self.tangent_gap,
             outliers=outliers,
-            short_rows=_short(problem.observed.row_counts, problem.rank),
-            short_cols=_short(problem.observed.col_counts, problem.rank),
+            short_rows=_short(problem.row_counts, problem.rank),
+            short_cols=_short(problem.col_counts, problem.rank),
         )
-        if held.size:
-            misses = held.values - result.predict(held.rows, held.cols)
+        if len(held):
+            misses = truth - result.predict(held[:, 0], held[:, 1])
             result["holdout_rmse"] = math.sqrt(float(np.mean(misses**2)))
         if self._finished:
             self._judge(result)
@@ -268,7 +297,7 @@ class Run:
             cause = (
                 f"{short} rows or columns have fewer than rank = {problem.rank} entries"
                 if short
-                else f"{problem.observed.size} entries for {freedom} degrees of freedom"
+                else f"{problem.size} entries for {freedom} degrees of freedom"
             )
             reason = f"The observed entries do not determine a completion of this rank ({cause})"
         elif problem.reg == 0.0 and fails_held_out(problem, result):

@@ -219,16 +219,20 @@ def sweep(work: Entries, factors: Factors, rule: SweepRule) -> tuple[Factors, fl
 
 def improve_rows(
     side: Orientation, fixed: npt.NDArray[Any], penalty: FloatArray, inverse_scale: FloatArray, rule: SweepRule,
-    seed: int, x: npt.NDArray[Any],
+    seed: int, x: npt.NDArray[Any], shared: npt.NDArray[Any] | None = None,
 ) -> FloatArray:  # fmt: skip
-    """Improve every row of ``x`` in place, with the fixed factor orthonormal; returns sum w r² of each row."""
+    """Improve every row of ``x`` in place, with the fixed factor orthonormal; returns sum w r² of each row.
+
+    ``shared`` preconditions conjugate gradients; it is made from the side's own rows where it is not given.
+    """
     dtype, k = fixed.dtype, fixed.shape[1]
     losses = np.empty(len(x))
     modes = _modes(side, fixed, rule)
     diagonal = penalty.astype(dtype)
-    shared = np.empty((0, 0), dtype=dtype)
-    if rule.inner == "auto" and (modes == kernels.BY_CG).any():
-        shared = _shared_factor(side, fixed, diagonal)
+    if shared is None:
+        shared = np.empty((0, 0), dtype=dtype)
+        if rule.inner == "auto" and (modes == kernels.BY_CG).any():
+            shared = shared_factor(side, fixed, diagonal)
     kernels.solve_rows(
         side.indptr, side.indices, side.values, side.weights, fixed, diagonal, inverse_scale.astype(dtype), modes,
         shared, rule.eta, rule.max_steps, SKETCH_FACTOR * k + 1, seed, x, losses,
@@ -313,7 +317,7 @@ def chosen_modes(
     return np.where(counts < k, kernels.BY_DUAL, modes).astype(np.int8)
 
 
-def _shared_factor(side: Orientation, fixed: npt.NDArray[Any], penalty: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def shared_factor(side: Orientation, fixed: npt.NDArray[Any], penalty: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Factor of the rows' mean Gram matrix, where popular columns turn it away from a multiple of the identity.
 
     In exact arithmetic this is the basis in which Q would be orthonormal were every column weighted by its popularity.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from solvers._core.arrays import FloatArray
 from solvers._core.errors import InvalidProblemError
 from solvers._core.proofs import judge
 from solvers._core.result import Verification
-from solvers.completion._certificate import DualCertificate, dual_bound, objective
-from solvers.completion._claims import unsupported_claim
+from solvers.completion._blocked_certificate import blocked_dual_bound, blocked_objective
+from solvers.completion._blocked_problem import BlockedProblem, as_blocked, blocked_problem
+from solvers.completion._blocks import BlockedMatrix
+from solvers.completion._certificate import DualBound, DualCertificate, dual_bound, objective
+from solvers.completion._claims import blocked_claim, unsupported_claim
 from solvers.completion._problem import (
     CompletionProblem,
     completion_problem,
@@ -43,6 +47,12 @@ def verify_complete_matrix(
     duplicates: str = "error",
 ) -> Verification:
     """Check a result of ``complete_matrix``."""
+    matrix = as_blocked(A)
+    if matrix is not None:
+        return _verify_blocked(
+            result, matrix, rank, weights=weights, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta,
+            biases=biases, holdout=holdout, duplicates=duplicates,
+        )  # fmt: skip
     result = at_home(result)
     everything = read_observations(*data_at_home(A, weights), duplicates)
     try:
@@ -60,17 +70,37 @@ def verify_complete_matrix(
     return judge(
         result,
         fun=fun,
-        bound=_proved(result.certificate, problem, threshold),
+        bound=_proved(
+            result.certificate,
+            problem,
+            threshold,
+            lambda left, right: dual_bound(problem, left, right, threshold, checking=True),
+        ),
         fun_slack=2 * error,
         scale=problem.size_of(threshold),
     )
+
+
+def _verify_blocked(result: CompletionResult, matrix: BlockedMatrix, rank: int, **options: Any) -> Verification:
+    problem = blocked_problem(matrix, rank, **options)
+    wrong = _wrong_answer(result, problem, math.inf) or blocked_claim(result, problem)
+    if wrong:
+        return _refused(wrong)
+    fun, error = blocked_objective(problem, result.U * result.s, result.V)
+    bound = _proved(
+        result.certificate,
+        problem,
+        math.inf,
+        lambda left, right: blocked_dual_bound(problem, left, right, checking=True),
+    )
+    return judge(result, fun=fun, bound=bound, fun_slack=2 * error, scale=problem.size_of(math.inf))
 
 
 def _refused(reason: str) -> Verification:
     return Verification(False, math.nan, -math.inf, math.inf, f"infeasible: {reason}")
 
 
-def _wrong_answer(result: CompletionResult, problem: CompletionProblem, threshold: float) -> str:
+def _wrong_answer(result: CompletionResult, problem: CompletionProblem | BlockedProblem, threshold: float) -> str:
     """What is wrong with the answer as an answer; empty if nothing."""
     (m, n), k = problem.shape, problem.rank
     U, s, V = (np.asarray(part) for part in (result.U, result.s, result.V))
@@ -91,13 +121,18 @@ def _wrong_answer(result: CompletionResult, problem: CompletionProblem, threshol
     if problem.delta is not None and result.delta != problem.delta:
         return f"delta is {result.delta!r} and was given as {problem.delta!r}"
     for mine, theirs in ((result.row_bias, problem.row_bias), (result.col_bias, problem.col_bias)):
-        size = float(np.max(np.abs(problem.observed.values)))
+        size = problem.largest
         if np.shape(mine) != theirs.shape or not np.allclose(mine, theirs, rtol=0.0, atol=1e-9 * size):
             return "the biases are not those of the data"
     return ""
 
 
-def _proved(certificate: Any, problem: CompletionProblem, threshold: float) -> float:
+def _proved(
+    certificate: Any,
+    problem: CompletionProblem | BlockedProblem,
+    threshold: float,
+    bound: Callable[[FloatArray, FloatArray], DualBound],
+) -> float:
     """The bound that the certificate proves, 0 (every term is non-negative) where it is malformed."""
     if not isinstance(certificate, DualCertificate) or problem.reg == 0.0 or certificate.delta != threshold:
         return 0.0
@@ -106,7 +141,7 @@ def _proved(certificate: Any, problem: CompletionProblem, threshold: float) -> f
     sound = left.ndim == 2 and right.ndim == 2 and left.shape[1] == right.shape[1]
     if not (sound and _finite(left) and _finite(right) and (len(left), len(right)) == (m, n)):
         return 0.0
-    return dual_bound(problem, left, right, threshold, checking=True).reestablished
+    return bound(left, right).reestablished
 
 
 def _finite(array: FloatArray) -> bool:

@@ -1,0 +1,135 @@
+r"""Objective and dual bound of a blocked matrix: those of :mod:`solvers.completion._certificate`, summed over blocks.
+
+Every block's terms are summed in pairs as there; the blocks' sums are added exactly. The residual R is computed once and
+kept with the blocks, so that all products are with the same numbers: R is the dual point, whatever its rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from solvers._core.arrays import FloatArray
+from solvers._core.linalg import UNIT
+from solvers.completion import _blocks as tasks
+from solvers.completion._blocked_problem import BlockedProblem
+from solvers.completion._blocks import Block, BlockedMatrix, Frame
+from solvers.completion._certificate import (
+    DENSE_WORK,
+    SUM_ERROR,
+    SVD_ERROR,
+    DualBound,
+    best_multiple,
+    deflated_norm,
+    dense_norm,
+    nuclear_norm,
+)
+
+__all__ = ["blocked_dual_bound", "blocked_objective", "sum_of_squares"]
+
+CHUNK = 1 << 18
+
+
+def blocked_objective(problem: BlockedProblem, left: FloatArray, right: FloatArray) -> tuple[float, float]:
+    """The objective at left rightᵀ and a bound on the rounding error of two such evaluations."""
+    parts = np.array(list(problem.matrix.run(_loss, None, (problem.bias_frame, left, right))))
+    loss, error = math.fsum(parts[:, 0]), math.fsum(parts[:, 1])
+    k = left.shape[1]
+    norm = nuclear_norm(problem, left, right) if problem.reg > 0 else 0.0  # type: ignore[arg-type]
+    scaled = float(
+        np.linalg.norm(problem.row_scale[:, None] * left) * np.linalg.norm(problem.col_scale[:, None] * right)
+    )
+    error = error * (1.0 + 4 * UNIT) + 4 * SUM_ERROR * UNIT * loss
+    return loss + problem.reg * norm, error + problem.reg * 8 * SVD_ERROR * UNIT * k * (max(problem.shape) + k) * scaled
+
+
+def sum_of_squares(problem: BlockedProblem, left: FloatArray, right: FloatArray) -> float:
+    """Sum of the squared residuals."""
+    return 2.0 * math.fsum(loss for loss, _ in problem.matrix.run(_loss, None, (problem.bias_frame, left, right)))
+
+
+def blocked_dual_bound(problem: BlockedProblem, left: FloatArray, right: FloatArray, *, checking: bool) -> DualBound:
+    """The dual bound at the residual of left rightᵀ; ``checking`` spends twice the Lanczos steps."""
+    matrix, frame, (m, n) = problem.matrix, problem.bias_frame, problem.shape
+    dual = matrix.keep(_dual, None, (frame, left, right))
+    sums = np.array(list(matrix.run(_dual_sums, dual, (frame,))))
+    scales = problem.row_scale, problem.col_scale
+    kept = matrix.keep(_scaled, dual, scales) if problem.counted else dual
+    frobenius = math.sqrt(math.fsum(matrix.run(_square, kept, ())))
+    linear, size, square = (math.fsum(column) for column in sums.T)
+    if not (math.isfinite(frobenius) and math.isfinite(linear) and math.isfinite(square)):
+        return DualBound(0.0, 0.0, "dense")
+    error = SUM_ERROR * UNIT * size
+    if min(m, n) ** 2 * max(m, n) <= DENSE_WORK:
+        import scipy.sparse
+
+        whole = scipy.sparse.vstack(list(matrix.run(_as_matrix, kept, ())), format="csr")
+        return best_multiple(problem.reg, *dense_norm(whole), "dense", linear, square, error)
+    depth = int(problem.row_counts.max()) + int(problem.col_counts.max()) + len(matrix.ranges())
+    bases = problem.row_scale[:, None] * left, problem.col_scale[:, None] * right
+    forward, backward = Products(matrix, kept), Products(matrix, kept, transposed=True)
+    norm, slack = deflated_norm(forward, backward, frobenius, depth, *bases, checking=checking)
+    return best_multiple(problem.reg, norm, slack, "deflated", linear, square, error)
+
+
+class Products:
+    """A kept matrix, or its transpose, by its products with blocks of vectors."""
+
+    def __init__(self, matrix: BlockedMatrix, kept: Any, *, transposed: bool = False) -> None:
+        self.shape = matrix.shape[::-1] if transposed else matrix.shape
+        self._matrix, self._kept, self._transposed = matrix, kept, transposed
+
+    def __matmul__(self, vectors: FloatArray) -> FloatArray:
+        """The product."""
+        if not self._transposed:
+            return np.concatenate(list(self._matrix.run(tasks.product, self._kept, (vectors,))))
+        total = np.zeros((self.shape[0], *vectors.shape[1:]))
+        for part in self._matrix.run(tasks.transposed_product, self._kept, (vectors,)):
+            total += part
+        return total
+
+
+def _residuals(block: Block, frame: Frame, left: FloatArray, right: FloatArray) -> FloatArray:
+    values = tasks.targets(block, frame, np.float64)
+    rows = tasks.rows_of(block)
+    out = np.empty(len(values))
+    for start in range(0, len(out), CHUNK):
+        part = slice(start, start + CHUNK)
+        out[part] = values[part] - np.einsum("tk,tk->t", left[rows[part]], right[block.indices[part]])
+    return out
+
+
+def _loss(block: Block, _: None, frame: Frame, left: FloatArray, right: FloatArray) -> tuple[float, float]:
+    """Half the sum of squares, and what rounding may have changed in it."""
+    residual = _residuals(block, frame, left, right)
+    lengths = np.sqrt(np.sum(left * left, axis=1)), np.sqrt(np.sum(right * right, axis=1))
+    size = np.abs(tasks.targets(block, frame, np.float64))
+    size += lengths[0][tasks.rows_of(block)] * lengths[1][block.indices]
+    noise = 4 * UNIT * (left.shape[1] + 4) * size
+    return float(np.sum(0.5 * residual * residual)), float(np.sum(np.abs(residual) * noise + noise * noise))
+
+
+def _dual(block: Block, _: None, frame: Frame, left: FloatArray, right: FloatArray) -> FloatArray:
+    return _residuals(block, frame, left, right)
+
+
+def _dual_sums(block: Block, dual: FloatArray, frame: Frame) -> tuple[float, float, float]:
+    """Sums of R A, of its absolute values, and of R²."""
+    terms = dual * tasks.targets(block, frame, np.float64)
+    return float(np.sum(terms)), float(np.sum(np.abs(terms))), float(np.sum(dual * dual))
+
+
+def _scaled(block: Block, dual: FloatArray, row_scale: FloatArray, col_scale: FloatArray) -> FloatArray:
+    return dual / (row_scale[tasks.rows_of(block)] * col_scale[block.indices])
+
+
+def _square(block: Block, values: npt.NDArray[Any]) -> float:
+    return float(np.sum(values * values))
+
+
+def _as_matrix(block: Block, values: npt.NDArray[Any]) -> Any:
+    matrix = block.matrix(values)
+    return matrix.copy()

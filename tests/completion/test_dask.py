@@ -1,0 +1,115 @@
+"""A matrix on the workers of a cluster: the same answer as from memory."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from completion_problems import low_rank, observed_part, relative_error
+
+import solvers
+
+distributed = pytest.importorskip("distributed")
+dask_array = pytest.importorskip("dask.array")
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers in this process, without a dashboard."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="inproc"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def noisy(seed=0, shape=(50, 40)):
+    rng = np.random.default_rng(seed)
+    triplets = observed_part(*low_rank(*shape, 2, 3, rng), 6, rng, noise=0.1)
+    return scipy.sparse.csr_array((triplets[2], triplets[:2]), shape=shape)
+
+
+def dense(A):
+    full = np.full(A.shape, np.nan)
+    triplets = A.tocoo()
+    full[triplets.row, triplets.col] = triplets.data
+    return full
+
+
+def test_without_a_cluster_the_message_says_how_to_start_one():
+    with pytest.raises(ValueError, match="running cluster"):
+        solvers.complete_matrix(dask_array.ones((4, 4), chunks=2), 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reg": 10.0, "tol": 1e-4},
+        {"reg": 0.5, "reg_scaling": "count", "biases": True, "tol": 1e-3},
+        {"method": "altmin-exact", "tol": 1e-5},
+    ],
+    ids=["plain", "count-and-biases", "without-penalty"],
+)
+def test_answers_from_a_cluster_are_those_from_memory(client, options):
+    A = noisy()
+    X = dask_array.from_array(dense(A), chunks=(25, 20))
+    rank = 3 if "reg" in options else 2
+    here = solvers.complete_matrix(A, rank, rng=0, **options)
+    there = solvers.complete_matrix(X, rank, rng=0, **options)
+    assert there.status is here.status
+    assert there.fun == pytest.approx(here.fun, rel=1e-10)
+    assert there.bound == pytest.approx(here.bound, rel=1e-9)
+    assert there.determined == here.determined
+    mine, other = ((r.U * r.s) @ r.V.T for r in (here, there))
+    np.testing.assert_allclose(other, mine, rtol=0, atol=1e-10 * np.abs(mine).max())
+    options.pop("method", None)
+    options.pop("tol", None)
+    assert solvers.verify(there, X, rank, **options)
+    assert solvers.verify(there, A, rank, **options)
+
+
+def test_an_exact_matrix_is_recovered_on_a_cluster(client):
+    rng = np.random.default_rng(3)
+    truth = low_rank(60, 40, 2, 10, rng)
+    triplets = observed_part(*truth, 6, rng)
+    A = scipy.sparse.csr_array((triplets[2], triplets[:2]), shape=(60, 40))
+    X = dask_array.from_array(dense(A), chunks=(30, 40))
+    result = solvers.complete_matrix(X, 2, tol=1e-12, rng=0)
+    assert result.determined is True
+    assert relative_error(result, *truth) < 1e-8
+
+
+def test_chunks_may_be_sparse(client):
+    A = noisy()
+    X = dask_array.from_array(dense(A), chunks=(25, 20)).map_blocks(
+        lambda part: scipy.sparse.csr_array((part[~np.isnan(part)], np.nonzero(~np.isnan(part))), shape=part.shape),
+        dtype=np.float64,
+        meta=np.empty((0, 0)),
+    )
+    here, there = (solvers.complete_matrix(data, 2, reg=10.0, tol=1e-3, rng=0) for data in (A, X))
+    assert there.fun == pytest.approx(here.fun, rel=1e-10)
+
+
+def test_wrong_chunks_and_options_are_refused_with_a_reason(client):
+    A = dense(noisy())
+    X = dask_array.from_array(A, chunks=(25, 20))
+    for keywords, words in [
+        ({"weights": np.ones(A.shape)}, "weights"),
+        ({"loss": "huber"}, "huber"),
+        ({"holdout": 0.1}, "holdout"),
+        ({"method": "gauss-newton"}, "in memory"),
+        ({"rank": 41}, "at most min"),
+        ({"rank": 0}, "rank"),
+    ]:
+        options = {"rank": 2} | keywords
+        with pytest.raises(ValueError, match=words):
+            solvers.complete_matrix(X, options.pop("rank"), **options)
+    with pytest.raises(solvers.BackendError, match="numba"):
+        solvers.complete_matrix(X, 2, backend="array")
+    with pytest.raises(ValueError, match="two-dimensional"):
+        solvers.complete_matrix(X[0], 2)
+    A[3, 4] = np.inf
+    with pytest.raises(ValueError, match="finite"):
+        solvers.complete_matrix(dask_array.from_array(A, chunks=(25, 20)), 2)
+    with pytest.raises(ValueError, match="at least one observed"):
+        solvers.complete_matrix(dask_array.from_array(np.full((6, 5), np.nan), chunks=3), 2)
