@@ -457,7 +457,7 @@ def _assemble(
 
 def _two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArray, FloatArray]:
     """Ridge-shrunk row and column effects by least squares; the overall mean is part of the row effects."""
-    m, n = observed.shape
+    _m, n = observed.shape
     values, weights = observed.values, observed.weights
     if robust:
         middle = float(np.median(values))
