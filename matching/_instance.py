@@ -415,6 +415,10 @@ def _weight_matrix(value: Any, shape: tuple[int, ...]) -> scipy.sparse.csr_array
 def _capacities(value: Any, n_nodes: int) -> IntArray:
     if value is None:
         return np.ones(n_nodes, dtype=np.int64)
+    given = np.asarray(value) if kind_of(value) == "numpy" and not _ragged(value) else None
+    if given is not None and given.dtype.kind in "iu" and given.ndim == 1:
+        # Beyond 2^53 the numbers would be rounded on their way through floating point.
+        value = np.minimum(given, np.asarray(2**53, dtype=given.dtype) if given.dtype.itemsize == 8 else given)
     raw = to_host(as_float_array(value, "capacities", ndim=1, expected=f"{n_nodes} non-negative integers"))
     if len(raw) != n_nodes or raw.min() < 0 or not np.array_equal(raw, np.floor(raw)):
         raise InvalidProblemError(f"capacities must be {n_nodes} non-negative integers; got {raw!r}")

@@ -13,7 +13,7 @@ from matching._bounds import dual_bound
 from matching._instance import BayesianMatching
 from matching._proved import RATED_METHODS, best_online_value, has_exact_value, proved_policy_value
 from matching._result import MatchingCertificate, MatchingResult, PolicyTables
-from matching._simulate import sampled_totals
+from matching._simulate import sampled_totals, summary
 from solvers._core.arrays import FloatArray
 from solvers._core.backend import Backend
 from solvers._core.monitor import Monitor
@@ -245,14 +245,13 @@ class Run:
         certificate = MatchingCertificate(self.monitor.certificate, np.zeros(len(self.instance.units[0])), self.grid)
         tables = PolicyTables(self.instance, "dual-price", False, certificate)
         n_runs = max(100, BLEND_STEPS // self.instance.n_times)
-        mean = float(sampled_totals([tables], n_runs, np.random.default_rng(0))[0].mean())
+        mean, _ = summary(sampled_totals([tables], n_runs, np.random.default_rng(0))[0])
         return 1.0 if mean >= (1.0 - NEARLY_OPTIMAL) * self.monitor.bound else 0.5
 
     def _simulate(self) -> None:
         monitor = self.monitor
         totals = sampled_totals([self._tables(monitor.x)], self.settings.n_runs, monitor.common.rng)[0]
-        self.estimate = float(totals.mean())
-        self.standard_error = float(totals.std(ddof=1) / math.sqrt(len(totals))) if len(totals) > 1 else math.inf
+        self.estimate, self.standard_error = summary(totals)
 
     def _package(self, monitor: Monitor) -> MatchingResult:
         plan: Plan = monitor.x
