@@ -136,6 +136,7 @@ def test_values_at_the_ends_of_floating_point(size):
 def test_constructors_agree():
     iid = BayesianMatching.from_iid(P[0], W[0], n_times=3)
     assert iid == BayesianMatching(np.tile(P[0], (3, 1)), np.tile(W[0], (3, 1, 1)))
+    assert iid == BayesianMatching.from_iid(P[0], scipy.sparse.csr_array(W[0]), n_times=3)
     samples = [[0, 1], [1, 1], [-1, 0], [0, -1]]
     observed = BayesianMatching.from_samples(samples, W)
     assert observed.probabilities == pytest.approx(np.array([[0.5, 0.25], [0.25, 0.5]]))
