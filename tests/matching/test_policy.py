@@ -145,6 +145,9 @@ def test_damaged_and_foreign_states_are_refused(instance):
         {"next_time": 99},
         {"version": 0},
         {"marks": None},
+        {"level": -1.0},
+        {"level": float("nan")},
+        {"level": "1"},
     ):
         with pytest.raises(ValueError, match="state"):
             policy.restore(state | change)

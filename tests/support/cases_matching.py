@@ -88,6 +88,8 @@ CASES = (
             Bad("salvage as a number", (instance(),), {"salvage": 1}, TypeError, "salvage"),
             Bad("grid", (instance(),), {"options": {"grid": 100}}, ValueError, "power of two"),
             Bad("runs", (instance(),), {"options": {"n_runs": -1}}, ValueError, "n_runs"),
+            Bad("blend", (instance(),), {"options": {"blend": 1.5}}, ValueError, "blend"),
+            Bad("exact as a number", (instance(),), {"options": {"exact": 1}}, TypeError, "exact"),
             Bad(
                 "ascent of independent proposals",
                 (instance(),),
