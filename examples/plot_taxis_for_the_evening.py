@@ -73,8 +73,9 @@ ax.legend()
 # %%
 # Prices over the evening
 # -----------------------
-# The rollout posts a price for each car: what the proved value of the rest of the evening loses if the car leaves now.
-# A request is served if it pays more. Prices fall as the evening ends, and rise when other cars have left.
+# The rollout posts a price for each car, halfway between what the proved value of the rest of the evening loses if the
+# car leaves now and the price of the linear program's dual. A request is served if it pays more. Prices fall as the
+# evening ends, and rise when other cars have left.
 policy = plans["rollout"].policy(rng=7)
 arrivals = evening.evenings[np.argmax((evening.evenings >= 0).sum(axis=1))]
 prices = np.full((instance.n_times, instance.n_nodes), np.nan)

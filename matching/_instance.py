@@ -126,7 +126,7 @@ class BayesianMatching:
         Parameters
         ----------
         probabilities : (K,) array_like
-        weights : (K, n) array_like
+        weights : (K, n) array_like or scipy.sparse
         n_times : int
         capacities : (n,) array_like of int, optional
 
@@ -138,10 +138,11 @@ class BayesianMatching:
         """
         n_times = check_integer("n_times", n_times, low=1)
         p = to_host(as_float_array(probabilities, "probabilities", ndim=1, expected="a (K,) array"))
-        w = to_host(as_float_array(weights, "weights", ndim=2, expected="a (K, n) array"))
-        if len(w) != len(p):
-            raise InvalidProblemError(f"weights must have one row per type ({len(p)}); got {len(w)}")
-        stacked = scipy.sparse.vstack([scipy.sparse.csr_array(w)] * n_times, format="csr")
+        if kind_of(weights) != "sparse":
+            weights = to_host(as_float_array(weights, "weights", ndim=2, expected="a (K, n) array"))
+        if weights.ndim != 2 or weights.shape[0] != len(p):
+            raise InvalidProblemError(f"weights must have one row per type ({len(p)}); got shape {weights.shape}")
+        stacked = scipy.sparse.vstack([scipy.sparse.csr_array(weights)] * n_times, format="csr")
         return cls(np.tile(p, (n_times, 1)), stacked, capacities)
 
     @classmethod
@@ -415,6 +416,10 @@ def _weight_matrix(value: Any, shape: tuple[int, ...]) -> scipy.sparse.csr_array
 def _capacities(value: Any, n_nodes: int) -> IntArray:
     if value is None:
         return np.ones(n_nodes, dtype=np.int64)
+    given = np.asarray(value) if kind_of(value) == "numpy" and not _ragged(value) else None
+    if given is not None and given.dtype.kind in "iu" and given.ndim == 1:
+        # Beyond 2^53 the numbers would be rounded on their way through floating point.
+        value = np.minimum(given, np.asarray(2**53, dtype=given.dtype) if given.dtype.itemsize == 8 else given)
     raw = to_host(as_float_array(value, "capacities", ndim=1, expected=f"{n_nodes} non-negative integers"))
     if len(raw) != n_nodes or raw.min() < 0 or not np.array_equal(raw, np.floor(raw)):
         raise InvalidProblemError(f"capacities must be {n_nodes} non-negative integers; got {raw!r}")

@@ -20,12 +20,13 @@ __all__ = [
     "METHOD_CODES",
     "POOL",
     "advance",
+    "best_values",
     "coin_menu",
     "continuation",
     "kept_by_coins",
     "posted_menu",
+    "proved_future",
     "proved_gradient",
-    "proved_level",
     "run_policy",
 ]
 
@@ -329,6 +330,68 @@ def kept_by_coins(
 
 
 @njit()
+def proved_future(
+    start: IntArray,
+    node: IntArray,
+    weight: FloatArray,
+    p: FloatArray,
+    rate: FloatArray,
+    n_types: int,
+    grid: int,
+    future: FloatArray,
+    time: int,
+    marks: IntArray,
+) -> tuple[float, FloatArray]:
+    """L(time, free), the proved value of the future with the units marked free, and what it loses without each unit.
+
+    ``future`` is empty, or holds the values of the best online policy by time and set of free units.
+    """
+    n_units = len(marks)
+    if future.size > 0:
+        free_set = 0
+        for i in range(n_units):
+            if marks[i] == FREE:
+                free_set |= 1 << i
+        value = future[time, free_set]
+        lost = np.zeros(n_units)
+        for i in range(n_units):
+            if marks[i] == FREE:
+                lost[i] = value - future[time, free_set ^ (1 << i)]
+        return value, lost
+    free = np.zeros(n_units)
+    for i in range(n_units):
+        if marks[i] == FREE:
+            free[i] = 1.0
+    whole, _, loss = continuation(start, node, weight, p, rate, n_types, grid, time, free, False)
+    return whole, loss
+
+
+@njit()
+def best_values(
+    start: IntArray, node: IntArray, weight: FloatArray, p: FloatArray, n_types: int, n_units: int
+) -> FloatArray:
+    """Value of the best online policy from each time on with each set of free units, (T + 1, 2^units)."""
+    n_times = len(p) // n_types
+    future = np.zeros((n_times + 1, 1 << n_units))
+    for t in range(n_times - 1, -1, -1):
+        nobody = 1.0
+        for row in range(t * n_types, (t + 1) * n_types):
+            nobody -= p[row]
+        nobody = max(0.0, nobody)
+        for free_set in range(1 << n_units):
+            stay = future[t + 1, free_set]
+            total = nobody * stay
+            for row in range(t * n_types, (t + 1) * n_types):
+                best = stay
+                for e in range(start[row], start[row + 1]):
+                    if (free_set >> node[e]) & 1:
+                        best = max(best, weight[e] + future[t + 1, free_set ^ (1 << node[e])])
+                total += p[row] * best
+            future[t, free_set] = total
+    return future
+
+
+@njit()
 def posted_menu(
     time: int,
     level: float,
@@ -345,6 +408,7 @@ def posted_menu(
     p: FloatArray,
     n_types: int,
     grid: int,
+    future: FloatArray,
 ) -> tuple[bool, FloatArray, float, FloatArray]:
     """Prices of the units at ``time``: whether they are blended, and what is proved of the future after each sale.
 
@@ -352,12 +416,7 @@ def posted_menu(
     bid prices of the dual are taken where their expected sale and future are proved to be worth at least ``level``.
     Otherwise the menu of :func:`coin_menu` is. Returns blended, prices, L after no sale, and L after each sale.
     """
-    n_units = len(marks)
-    free = np.zeros(n_units)
-    for i in range(n_units):
-        if marks[i] == FREE:
-            free[i] = 1.0
-    whole, _, loss = continuation(rate_start, rate_node, rate_weight, p, rate, n_types, grid, time + 1, free, False)
+    whole, loss = proved_future(rate_start, rate_node, rate_weight, p, rate, n_types, grid, future, time + 1, marks)
     ask = (1.0 - blend) * loss
     for e in range(start[time * n_types], start[(time + 1) * n_types]):
         ask[node[e]] = (1.0 - blend) * loss[node[e]] + blend * price[e]
@@ -438,6 +497,7 @@ def rollout_steps(
     p: FloatArray,
     n_types: int,
     grid: int,
+    future: FloatArray,
 ) -> float:
     """Times ``first``, ``first + 1``, ... at the prices of :func:`posted_menu`; returns the weight matched.
 
@@ -448,7 +508,7 @@ def rollout_steps(
         time, kind = first + step, kinds[step]
         blended, ask, nothing, sold = posted_menu(
             time, level[0], blend, marks, start, node, weight, price,
-            rate_start, rate_node, rate_weight, rate, p, n_types, grid,
+            rate_start, rate_node, rate_weight, rate, p, n_types, grid, future,
         )  # fmt: skip
         drop = False
         dropped = np.zeros(len(marks))
@@ -488,26 +548,6 @@ def rollout_steps(
 
 
 @njit()
-def proved_level(
-    start: IntArray,
-    node: IntArray,
-    weight: FloatArray,
-    p: FloatArray,
-    rate: FloatArray,
-    n_types: int,
-    grid: int,
-    time: int,
-    marks: IntArray,
-) -> float:
-    """L(time, free): the proved value of the future with the units marked free."""
-    free = np.zeros(len(marks))
-    for i in range(len(marks)):
-        if marks[i] == FREE:
-            free[i] = 1.0
-    return continuation(start, node, weight, p, rate, n_types, grid, time, free, False)[0]
-
-
-@njit()
 def advance(
     code: int,
     salvage: bool,
@@ -533,6 +573,7 @@ def advance(
     p: FloatArray,
     n_types: int,
     grid: int,
+    future: FloatArray,
 ) -> float:
     """Decide times ``first``, ``first + 1``, ... where types ``kinds`` come (-1: nobody).
 
@@ -547,7 +588,7 @@ def advance(
     if code == 2:
         return rollout_steps(
             salvage, blend, first, kinds, key, marks, level, chosen, start, node, weight, price,
-            rate_start, rate_node, rate_weight, rate, rate_leaves, p, n_types, grid,
+            rate_start, rate_node, rate_weight, rate, rate_leaves, p, n_types, grid, future,
         )  # fmt: skip
     return priced_steps(code == 4, first, kinds, marks, chosen, start, node, weight, price, n_types)
 
@@ -573,6 +614,7 @@ def run_policy(
     p: FloatArray,
     n_types: int,
     grid: int,
+    future: FloatArray,
 ) -> FloatArray:
     """Total weight of each run; ``arrivals`` (runs, T) holds the type that came or -1, ``keys`` one key a run."""
     short = np.zeros(n_units)
@@ -582,12 +624,15 @@ def run_policy(
     totals = np.zeros(len(keys))
     level = np.zeros(1)
     marks[:] = FREE
-    whole = proved_level(rate_start, rate_node, rate_weight, p, rate, n_types, grid, 0, marks) if code == 2 else 0.0
+    whole = 0.0
+    if code == 2:
+        whole, _ = proved_future(rate_start, rate_node, rate_weight, p, rate, n_types, grid, future, 0, marks)
     for run in range(len(keys)):
         marks[:] = FREE
         level[0] = whole
         totals[run] = advance(
             code, salvage, blend, 0, arrivals[run], keys[run], marks, level, chosen, short, touched, start, node,
             weight, price, rate_start, rate_node, rate_weight, rate, rate_leaves, row_total, p, n_types, grid,
+            future,
         )  # fmt: skip
     return totals

@@ -82,7 +82,7 @@ class BatchedPolicy:
 
 def batched_policy(tables: PolicyTables, backend: Backend) -> BatchedPolicy:
     """The tables of a policy in padded rows on the backend's device."""
-    start, node, weight, price, rate_start, rate_node, rate_weight, rate, leaves, row_total, p, n_types, _ = (
+    start, node, weight, price, rate_start, rate_node, rate_weight, rate, leaves, row_total, p, n_types, *_ = (
         tables.arrays
     )
     n_units, n_times = tables.instance.n_units, tables.instance.n_times

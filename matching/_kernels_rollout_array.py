@@ -48,6 +48,8 @@ class BatchedRollout:
         v_i(t + 1) of the dual for the units that have an edge at t.
     blend : float
     grid : int
+    future : (T + 1, 2^m) host array
+        Values of the best online policy where the rollout follows them, else empty.
     """
 
     policy: BatchedPolicy
@@ -59,11 +61,12 @@ class BatchedRollout:
     bids: FloatArray
     blend: float
     grid: int
+    future: FloatArray
 
 
 def batched_rollout(tables: PolicyTables, backend: Backend) -> BatchedRollout:
     """The tables of a rollout for the backend."""
-    start, node, _, price, rate_start, rate_node, rate_weight, rate, _, _, p, n_types, grid = tables.arrays
+    start, node, _, price, rate_start, rate_node, rate_weight, rate, _, _, p, n_types, grid, future = tables.arrays
     n_units, n_times = tables.instance.n_units, tables.instance.n_times
     counts = np.diff(rate_start)
     shape = (len(p), max(1, int(counts.max(initial=0))))
@@ -81,7 +84,7 @@ def batched_rollout(tables: PolicyTables, backend: Backend) -> BatchedRollout:
     edge_times = np.repeat(np.arange(len(p)), np.diff(start)) // n_types
     bids[edge_times, node] = price
     policy = batched_policy(tables, backend)
-    return BatchedRollout(policy, unit, weight, rates, p, np.minimum(leaves, 1.0), bids, tables.blend, grid)
+    return BatchedRollout(policy, unit, weight, rates, p, np.minimum(leaves, 1.0), bids, tables.blend, grid, future)
 
 
 def run_rollout(rollout: BatchedRollout, keys: npt.NDArray[np.uint64], arrivals: IntArray) -> FloatArray:
@@ -177,6 +180,8 @@ def _future(rollout: BatchedRollout, t: int, free: Array) -> tuple[Array, Array]
     """Proved value of the times after ``t``, (runs,), and what it loses without each unit, (runs, units + 1)."""
     policy, xp, take = rollout.policy, rollout.policy.backend.xp, rollout.policy.backend.take
     n_runs, n_units, grid = free.shape[0], policy.n_units, rollout.grid
+    if rollout.future.size:
+        return _exact_future(rollout, t, free)
     later = np.flatnonzero(rollout.p[(t + 1) * policy.n_types :] > 0) + (t + 1) * policy.n_types
     present = xp.astype(free, xp.float64)
     if len(later) == 0:
@@ -225,6 +230,18 @@ def _future(rollout: BatchedRollout, t: int, free: Array) -> tuple[Array, Array]
         xp.stack(slopes, axis=2) * take(rollout.p[later][:, None] * survival)[None, :, :], (n_runs, -1)
     )
     return value, _summed_by_unit(policy, by_edge, unit.ravel())
+
+
+def _exact_future(rollout: BatchedRollout, t: int, free: Array) -> tuple[Array, Array]:
+    """The same from the values of the best online policy."""
+    policy, xp, take = rollout.policy, rollout.policy.backend.xp, rollout.policy.backend.take
+    bits = np.append(1 << np.arange(policy.n_units), 0)
+    held = xp.where(free, take(bits)[None, :], take(0 * bits)[None, :])
+    free_set = xp.sum(held, axis=1)
+    values = take(rollout.future[t + 1])
+    without = xp.take(values, xp.reshape(free_set[:, None] - held, (-1,)), axis=0)
+    whole = xp.take(values, free_set, axis=0)
+    return whole, whole[:, None] - xp.reshape(without, held.shape)
 
 
 def _summed_by_unit(policy: BatchedPolicy, by_edge: Array, unit: IntArray) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from matching._instance import BayesianMatching
-from matching._kernels_policy import coin_menu, posted_menu, proved_level
+from matching._kernels_policy import coin_menu, posted_menu, proved_future
 from matching._result import MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
@@ -219,10 +219,10 @@ def _rules(
 
 def _menu(tables: PolicyTables, t: int, state: tuple[int, ...], fallen: list[int]) -> Menu:
     marks = np.array(state, dtype=np.int64)
-    start, node, weight, price, r_start, r_node, r_weight, rate, _, _, p, n_types, grid = tables.arrays
+    start, node, weight, price, r_start, r_node, r_weight, rate, _, _, p, n_types, grid, future = tables.arrays
     edges, proposals = (start, node, weight, price), (r_start, r_node, r_weight, rate, p, n_types, grid)
-    level = proved_level(r_start, r_node, r_weight, p, rate, n_types, grid, t, marks)
-    blended, ask, whole, sold = posted_menu(t, level, tables.blend, marks, *edges, *proposals)
+    level, _ = proved_future(r_start, r_node, r_weight, p, rate, n_types, grid, future, t, marks)
+    blended, ask, whole, sold = posted_menu(t, level, tables.blend, marks, *edges, *proposals, future)
     if blended:
         return ask, False, np.zeros(len(marks))
     kept = (marks == FREE).astype(np.float64)

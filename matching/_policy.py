@@ -18,7 +18,7 @@ from matching._kernels_policy import (
     coin_menu,
     kept_by_coins,
     posted_menu,
-    proved_level,
+    proved_future,
 )
 from matching._result import MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray, IntArray
@@ -186,15 +186,18 @@ class Policy:
         return int(self._chosen[0])
 
     def _proved_level(self, marks: IntArray, t: int) -> float:
-        _, _, _, _, start, node, weight, rate, _, _, p, n_types, grid = self._arrays
-        return float(proved_level(start, node, weight, p, rate, n_types, grid, t, marks))
+        _, _, _, _, start, node, weight, rate, _, _, p, n_types, grid, future = self._arrays
+        return float(proved_future(start, node, weight, p, rate, n_types, grid, future, t, marks)[0])
 
     def _rollout_prices(self, t: int) -> FloatArray:
-        e_start, e_node, e_weight, e_price, start, node, weight, rate, leaves, _, p, n_types, grid = self._arrays
+        e_start, e_node, e_weight, e_price, start, node, weight, rate, leaves, _, p, n_types, grid, future = (
+            self._arrays
+        )
         blend, marks, level = self._tables.blend, self._marks, float(self._level[0])
         blended, _, whole, sold = posted_menu(
-            t, level, blend, marks, e_start, e_node, e_weight, e_price, start, node, weight, rate, p, n_types, grid
-        )
+            t, level, blend, marks, e_start, e_node, e_weight, e_price,
+            start, node, weight, rate, p, n_types, grid, future,
+        )  # fmt: skip
         if blended:
             return np.asarray((1.0 - blend) * (whole - sold) + blend * self._dual_prices(t))
         kept = kept_by_coins(t, self._key, marks, start, node, rate, leaves, p, n_types)
@@ -218,7 +221,7 @@ class Policy:
         certificate = self._tables.certificate
         digest.update(np.ascontiguousarray(certificate.rates).tobytes())
         digest.update(np.ascontiguousarray(certificate.prices).tobytes())
-        digest.update(f"{certificate.grid} {self._tables.blend!r}".encode())
+        digest.update(f"{certificate.grid} {certificate.exact} {self._tables.blend!r}".encode())
         return digest.hexdigest()
 
 

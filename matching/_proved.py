@@ -9,12 +9,12 @@ import numpy as np
 from matching._bounds import SMALLEST, Enclosure, independent_value, pivotal_value
 from matching._instance import BayesianMatching
 from matching._kernels_policy import LEVEL_SLACK
-from matching._oracles import MOST_UNITS_PRICES, price_policy_value
+from matching._oracles import MOST_UNITS_PRICES, optimal_online_value, price_policy_value
 from matching._result import PolicyTables
 from solvers._core.linalg import UNIT
 from solvers._core.options import check_choice
 
-__all__ = ["RATED_METHODS", "check_problem", "has_exact_value", "proved_policy_value"]
+__all__ = ["RATED_METHODS", "best_online_value", "check_problem", "has_exact_value", "proved_policy_value"]
 
 SCALINGS = ("auto", "none", "two-step", "cubic", "ascent")
 RATED_METHODS = ("pivotal", "independent", "rollout")
@@ -36,6 +36,8 @@ def proved_policy_value(tables: PolicyTables) -> Enclosure:
     instance, certificate = tables.instance, tables.certificate
     if tables.method == "independent":
         return independent_value(instance, certificate.rates)
+    if certificate.exact:
+        return best_online_value(instance)
     if tables.method in ("pivotal", "rollout"):
         value = pivotal_value(instance, certificate.rates, certificate.grid)
         if tables.method == "pivotal":
@@ -49,15 +51,27 @@ def proved_policy_value(tables: PolicyTables) -> Enclosure:
     if not has_exact_value(instance):
         return Enclosure(0.0, 0.0)
     _, behind = instance.units
-    exact = price_policy_value(instance, np.array(tables.bid_prices[behind]))
+    return _by_recursion(instance, price_policy_value(instance, np.array(tables.bid_prices[behind])))
+
+
+def best_online_value(instance: BayesianMatching) -> Enclosure:
+    """OPT_on by the dynamic program over sets of units; also the value of the policy that follows another such table."""
+    return _by_recursion(instance, optimal_online_value(instance))
+
+
+def _by_recursion(instance: BayesianMatching, value: float) -> Enclosure:
+    """Each time adds a sum of K + 1 products of positive terms, none above what an unlimited supply would be worth."""
     steps = instance.n_times * (instance.n_types + 2.0)
-    return Enclosure(exact, 8.0 * UNIT * steps * max(exact, instance.scale) + SMALLEST * steps)
+    edges, _ = instance.units
+    filled = np.diff(edges.start) > 0
+    supply = float(np.sum(instance.probabilities.ravel()[filled] * edges.weight[edges.start[:-1][filled]]))
+    return Enclosure(value, 8.0 * UNIT * steps * max(value, supply) + SMALLEST * steps)
 
 
-def has_exact_value(instance: BayesianMatching) -> bool:
+def has_exact_value(instance: BayesianMatching, steps: int = EXACT_VALUE_STEPS) -> bool:
     """Whether the dynamic program over sets of units is quick enough to run on every call."""
-    edges = len(instance.units[0])
-    return instance.n_units <= MOST_UNITS_PRICES and 2**instance.n_units * edges <= EXACT_VALUE_STEPS
+    size = len(instance.units[0]) + instance.n_times * (instance.n_types + 1)
+    return instance.n_units <= MOST_UNITS_PRICES and 2**instance.n_units * size <= steps
 
 
 def _relative_error(instance: BayesianMatching, grid: int) -> float:

@@ -11,6 +11,7 @@ import scipy.sparse
 
 from matching._instance import BayesianMatching
 from matching._kernels_numba import stopping_values
+from matching._kernels_policy import best_values
 from solvers._core.arrays import FloatArray
 from solvers._core.random import RNG
 from solvers._core.result import Result
@@ -33,11 +34,15 @@ class MatchingCertificate:
         r in [0, 1] of the lower bound C(r); empty for policies without rates.
     grid : int
         Cells of the law of min(1, X).
+    exact : bool
+        The dynamic program over the sets of units takes the place of C(r), and of D(lambda) where it is lower: the
+        policy is optimal.
     """
 
     prices: FloatArray
     rates: FloatArray
     grid: int
+    exact: bool = False
     kind: Literal["rates and prices"] = "rates and prices"
 
 
@@ -103,7 +108,7 @@ class PolicyTables:
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
-        """Arguments ``start`` to ``grid`` of :func:`matching._kernels_policy.advance`; edges of rate 0 are left out."""
+        """Arguments ``start`` to ``future`` of :func:`matching._kernels_policy.advance`; edges of rate 0 are left out."""
         instance = self.instance
         edges, behind = instance.units
         p = np.array(instance.probabilities.ravel())
@@ -130,7 +135,17 @@ class PolicyTables:
             p,
             instance.n_types,
             self.certificate.grid,
+            self._future(),
         )
+
+    def _future(self) -> FloatArray:
+        """Values of the best online policy by time and set of free units where the rollout follows them, else empty."""
+        if not self.certificate.exact:
+            return np.zeros((0, 0))
+        instance = self.instance
+        edges, _ = instance.units
+        p = np.array(instance.probabilities.ravel())
+        return best_values(edges.start, edges.node, edges.weight, p, instance.n_types, instance.n_units)
 
     @cached_property
     def bid_prices(self) -> FloatArray:

@@ -11,9 +11,9 @@ import scipy.sparse
 from matching import _lp, _rates
 from matching._bounds import dual_bound
 from matching._instance import BayesianMatching
-from matching._proved import RATED_METHODS, has_exact_value, proved_policy_value
+from matching._proved import RATED_METHODS, best_online_value, has_exact_value, proved_policy_value
 from matching._result import MatchingCertificate, MatchingResult, PolicyTables
-from matching._simulate import sampled_totals
+from matching._simulate import sampled_totals, summary
 from solvers._core.arrays import FloatArray
 from solvers._core.backend import Backend
 from solvers._core.monitor import Monitor
@@ -22,6 +22,8 @@ from solvers._core.result import Status
 
 __all__ = ["COARSE_GRID", "Run", "Settings", "rate_matrix"]
 
+# Sets of units times edges up to which the rollout follows the dynamic program: some milliseconds.
+EXACT_STEPS = 2_000_000
 # Edges up to which HiGHS' simplex is quicker than the smoothed dual, and exact.
 EXACT_EDGES = 1500
 # Seconds of HiGHS per edge, and of a pass for C and its gradient per edge and cell.
@@ -54,6 +56,8 @@ class Settings:
         Most iterations of certificate ascent.
     blend : float or None
         Share of the dual's bid prices in the prices of the rollout; by default chosen, see :meth:`Run._choose_blend`.
+    exact : bool
+        Let the rollout follow the dynamic program over sets of units where that is quick.
     n_runs : int
         Simulated runs for ``estimate``; none by default.
     """
@@ -61,6 +65,7 @@ class Settings:
     grid: int | None = None
     ascent_iterations: int = 200
     blend: float | None = None
+    exact: bool = True
     n_runs: int = 0
 
 
@@ -92,6 +97,7 @@ class Run:
         self.scaling = scaling
         self.salvage = salvage
         self.has_rates = method in RATED_METHODS
+        self.exact = False
         self.blend = 0.0
         self.lp_gap = math.inf
         self.estimate = self.standard_error = math.nan
@@ -155,7 +161,11 @@ class Run:
             self._choose_scaling()
         else:
             self._offer(np.zeros(0), "", replace=True)
-        ascending = self.scaling == "ascent" or (self.scaling == "auto" and monitor.method != "independent")
+        if monitor.method == "rollout" and self.settings.exact and monitor.status is None:
+            self._follow_the_optimum()
+        ascending = not self.exact and (
+            self.scaling == "ascent" or (self.scaling == "auto" and monitor.method != "independent")
+        )
         if self.has_rates and ascending and monitor.status is None:
             self._ascend()
         if self.lp_gap <= monitor.common.tol:
@@ -165,7 +175,7 @@ class Run:
                 Status.STALLED,
                 f"The linear program has a gap of {self.lp_gap:.1e}; fun and bound hold all the same.",
             )
-        if monitor.method == "rollout":
+        if monitor.method == "rollout" and not self.exact:
             self.blend = self._choose_blend() if self.settings.blend is None else self.settings.blend
         if self.settings.n_runs:
             self._simulate()
@@ -179,6 +189,16 @@ class Run:
                 return
         if self.monitor.status is None:
             self.monitor.checkpoint(self.lp_gap)
+
+    def _follow_the_optimum(self) -> None:
+        """With few units the value of the future need not be bounded: the dynamic program gives it, for every set."""
+        monitor, instance = self.monitor, self.instance
+        if not has_exact_value(instance, EXACT_STEPS) or not monitor.running():
+            return
+        self.exact = True
+        monitor.prove(best_online_value(instance).published_above, monitor.certificate)
+        self._offer(monitor.x.rates, monitor.x.scaling, replace=True)
+        monitor.checkpoint(self.lp_gap)
 
     def _ascend(self) -> None:
         monitor, instance, grid = self.monitor, self.instance, min(self.grid, COARSE_GRID)
@@ -213,7 +233,7 @@ class Run:
         self.monitor.incumbent(plan, value)
 
     def _tables(self, plan: Plan) -> PolicyTables:
-        certificate = MatchingCertificate(self.monitor.certificate, plan.rates, self.grid)
+        certificate = MatchingCertificate(self.monitor.certificate, plan.rates, self.grid, self.exact)
         return PolicyTables(self.instance, self.monitor.method, self.salvage, certificate, self.blend)
 
     def _choose_blend(self) -> float:
@@ -225,20 +245,19 @@ class Run:
         certificate = MatchingCertificate(self.monitor.certificate, np.zeros(len(self.instance.units[0])), self.grid)
         tables = PolicyTables(self.instance, "dual-price", False, certificate)
         n_runs = max(100, BLEND_STEPS // self.instance.n_times)
-        mean = float(sampled_totals([tables], n_runs, np.random.default_rng(0))[0].mean())
+        mean, _ = summary(sampled_totals([tables], n_runs, np.random.default_rng(0))[0])
         return 1.0 if mean >= (1.0 - NEARLY_OPTIMAL) * self.monitor.bound else 0.5
 
     def _simulate(self) -> None:
         monitor = self.monitor
         totals = sampled_totals([self._tables(monitor.x)], self.settings.n_runs, monitor.common.rng)[0]
-        self.estimate = float(totals.mean())
-        self.standard_error = float(totals.std(ddof=1) / math.sqrt(len(totals))) if len(totals) > 1 else math.inf
+        self.estimate, self.standard_error = summary(totals)
 
     def _package(self, monitor: Monitor) -> MatchingResult:
         plan: Plan = monitor.x
         instance = self.instance
         fields = monitor.fields()
-        certificate = MatchingCertificate(np.array(monitor.certificate), np.array(plan.rates), self.grid)
+        certificate = MatchingCertificate(np.array(monitor.certificate), np.array(plan.rates), self.grid, self.exact)
         if fields["status"] in LIMITS:
             fields["message"] = LIMITS[fields["status"]]
         if not self.has_rates and not has_exact_value(instance) and fields["status"].success:

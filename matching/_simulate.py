@@ -23,7 +23,7 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_integer
 from solvers._core.random import RNG, generator
 
-__all__ = ["draw_arrivals", "sampled_totals", "simulate"]
+__all__ = ["draw_arrivals", "sampled_totals", "simulate", "summary"]
 
 # Arrivals are drawn for this many times at once, so that memory stays bounded.
 CHUNK_TIMES = 2_000_000
@@ -101,9 +101,9 @@ def simulate(
     rows = [
         (
             name,
-            *_summary(total),
+            *summary(total),
             float(total.mean()) / result.bound if result.bound > 0 else 1.0,
-            *_summary(total - totals[0]),
+            *summary(total - totals[0]),
         )
         for (name, result), total in zip(policies.items(), totals, strict=True)
     ]
@@ -114,7 +114,7 @@ def simulate(
         bound = min(result.bound for result in policies.values())
         gap = best - totals[0][:offline_runs]
         rows.append(
-            ("offline optimum", *_summary(best), float(best.mean()) / bound if bound > 0 else 1.0, *_summary(gap))
+            ("offline optimum", *summary(best), float(best.mean()) / bound if bound > 0 else 1.0, *summary(gap))
         )
     width = max(len(row[0]) for row in rows)
     kinds = ["mean", "standard_error", "ratio", "difference", "difference_error"]
@@ -197,6 +197,10 @@ def _hindsight(instance: BayesianMatching, arrivals: IntArray) -> float:
     return float(table[linear_sum_assignment(table, maximize=True)].sum())
 
 
-def _summary(values: FloatArray) -> tuple[float, float]:
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
-    return float(values.mean()), error
+def summary(values: FloatArray) -> tuple[float, float]:
+    """Mean and standard error; squares of the values may be out of range."""
+    size = float(np.max(np.abs(values)))
+    if size == 0.0 or len(values) == 1:
+        return float(values.mean()), np.inf if len(values) == 1 else 0.0
+    relative = values / size
+    return float(relative.mean()) * size, float(relative.std(ddof=1) / np.sqrt(len(values))) * size

@@ -11,7 +11,14 @@ import scipy.sparse
 from matching._bounds import SMALLEST, dual_bound
 from matching._instance import BayesianMatching
 from matching._kernels_policy import METHOD_CODES
-from matching._proved import RATED_METHODS, SCALINGS, check_problem, proved_policy_value
+from matching._proved import (
+    RATED_METHODS,
+    SCALINGS,
+    best_online_value,
+    check_problem,
+    has_exact_value,
+    proved_policy_value,
+)
 from matching._result import MatchingCertificate, MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray
 from solvers._core.proofs import judge
@@ -40,11 +47,15 @@ def verify_match_online(
     if wrong:
         return Verification(False, math.nan, math.inf, math.inf, f"infeasible: {wrong}")
     above = dual_bound(instance, certificate.prices)
+    bound = above.value + above.error
+    if certificate.exact:
+        best = best_online_value(instance)
+        bound = min(bound, best.value + best.error)
     below = proved_policy_value(PolicyTables(instance, result.method, result.salvage, certificate, result.blend))
     return judge(
         result,
         fun=below.published_below,
-        bound=above.value + above.error,
+        bound=bound,
         fun_slack=below.error,
         scale=instance.scale,
     )
@@ -88,6 +99,9 @@ def _malformed(result: MatchingResult, instance: BayesianMatching) -> str:
     grid: Any = certificate.grid
     if type(grid) is not int or not 2 <= grid <= MOST_CELLS or grid & (grid - 1):
         return f"the certificate's grid must be a power of two up to {MOST_CELLS}; got {grid!r}"
+    exact: Any = certificate.exact
+    if type(exact) is not bool or (exact and (result.method != "rollout" or not has_exact_value(instance))):
+        return "the certificate may be exact for method 'rollout' and few units only"
     if not rated:
         return ""
     edges, _ = instance.units

@@ -17,7 +17,8 @@ def match_online() -> None:
     weights = np.array([[[1.0, 2.0], [0.5, 0.0]], [[3.0, 1.0], [1.0, 1.0]]])
     instance = BayesianMatching([[0.5, 0.25], [0.5, 0.5]], weights)
     results = {name: run_match_online(instance, method=name, tol=0.0) for name in ("pivotal", "independent", "greedy")}
-    results["rollout"] = run_match_online(instance, method="rollout", tol=0.0)
+    for exact in (True, False):
+        results[f"rollout {exact}"] = run_match_online(instance, method="rollout", tol=0.0, options={"exact": exact})
     for result in results.values():
         result.policy(rng=0).arrive(0, 0)
     simulate(instance, results, 2, rng=0)

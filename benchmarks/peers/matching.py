@@ -271,13 +271,16 @@ WORKLOADS = (
         targets=(Quality(0.20),),
         seeds=(0,),
     ),
-    Workload(
-        "policies, 600 small instances: rollout",
-        lambda seed: small_instances(SMALL, seed),
-        Solver("rollout", solve_all(method="rollout"), prepare=warm),
-        rollout_quality,
-        targets=(Quality(0.05),),
-        seeds=(0,),
+    *(
+        Workload(
+            f"policies, 600 small instances: rollout{words}",
+            lambda seed: small_instances(SMALL, seed),
+            Solver("rollout", solve_all(method="rollout", options={"exact": exact}), prepare=warm),
+            rollout_quality,
+            targets=(Quality(0.05),),
+            seeds=(0,),
+        )
+        for exact, words in ((True, ""), (False, " without the dynamic program"))
     ),
     *(
         Workload(

@@ -66,7 +66,7 @@ def test_host_arrays_come_home_when_cupy_is_asked_for(cupy: Any, case: Case, met
     assert solvers.verify(result, *host).ok
 
 
-@pytest.mark.parametrize("method", ["pivotal", "independent", "dual-price", "greedy"])
+@pytest.mark.parametrize("method", ["pivotal", "independent", "rollout", "dual-price", "greedy"])
 def test_simulated_runs_are_those_of_the_host(cupy: Any, method: str) -> None:
     instance = solvers.matching.display_ads_instance(n_times=60, rng=1)
     plans = {method: solvers.match_online(instance, method=method)}

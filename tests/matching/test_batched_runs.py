@@ -6,7 +6,7 @@ import array_api_strict
 import joblib
 import numpy as np
 import pytest
-from instances import medium, tiny
+from instances import PLANS, medium, planned, tiny
 
 import solvers
 from matching import (
@@ -26,7 +26,6 @@ from matching._simulate import draw_arrivals, sampled_totals
 from solvers._core.arrays import host_namespace, to_host
 from solvers._core.backend import Backend
 
-METHODS = ("pivotal", "independent", "rollout", "dual-price", "greedy")
 DEVICE = Backend("array", _kernels_array, array_api_strict, array_api_strict.Device("device1"))
 HOST = Backend("array", _kernels_array, host_namespace)
 
@@ -45,14 +44,14 @@ def test_the_host_draws_the_numbers_of_the_compiled_policies():
 
 @pytest.mark.parametrize("backend", [HOST, DEVICE], ids=["numpy", "array_api_strict on its second device"])
 @pytest.mark.parametrize("salvage", [True, False])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PLANS)
 def test_batched_runs_are_the_compiled_runs(method, salvage, backend):
     rng = np.random.default_rng(61)
     instances = [tiny(rng, scale=("plain", "wild")[trial % 2]) for trial in range(6)]
     instances.append(medium(rng, 8, 20, 2, 4))
     instances.append(BayesianMatching(rng.random((6, 2)) / 2, rng.random((6, 2, 3)), [0, 1, 3]))
     for seed, instance in enumerate(instances):
-        result = match_online(instance, method=method, salvage=salvage)
+        result = planned(instance, method, salvage=salvage)
         here, there = totals(result, 200, seed, backend), totals(result, 200, seed)
         np.testing.assert_allclose(here, there, rtol=1e-12)
 
@@ -77,7 +76,7 @@ def test_the_future_of_all_runs_is_proved_at_once(backend):
     rng = np.random.default_rng(69)
     for trial in range(10):
         instance = tiny(rng, scale=("plain", "wild")[trial % 2])
-        result = match_online(instance, method="rollout", scaling="none")
+        result = planned(instance, "rollout", scaling="none")
         certificate, rates = result.certificate, rng.random(len(result.certificate.rates))
         result["certificate"] = type(certificate)(certificate.prices, rates, 16)
         rollout = batched_rollout(PolicyTables.of(result), backend)
@@ -101,7 +100,7 @@ def test_rollouts_with_bad_prices_fall_back_to_coins_as_the_compiled_runs_do(mon
     monkeypatch.setattr(_kernels_rollout_array, "_coins", lambda *given: drops.append(_coins(*given)) or drops[-1])
     for salvage in (True, False):
         instance = BayesianMatching(np.full((6, 2), 0.45), np.round(rng.lognormal(size=(6, 2, 5)), 3))
-        result = match_online(instance, method="rollout", scaling="none", salvage=salvage)
+        result = planned(instance, "rollout", scaling="none", salvage=salvage)
         certificate = result.certificate
         rates = rng.random(len(certificate.rates)) ** 0.3
         result["certificate"] = type(certificate)(0.0 * certificate.prices, rates, 64)
@@ -119,18 +118,18 @@ def test_runs_do_not_depend_on_how_many_advance_together(monkeypatch):
     together = run_policy(policy, keys, arrivals)
     monkeypatch.setattr(_kernels_policy_array, "MARKS_AT_ONCE", 7 * (instance.n_units + 1))
     assert np.array_equal(run_policy(policy, keys, arrivals), together)
-    rollout = batched_rollout(PolicyTables.of(match_online(instance, method="rollout")), DEVICE)
+    rollout = batched_rollout(PolicyTables.of(planned(instance, "rollout")), DEVICE)
     together = run_rollout(rollout, keys, arrivals)
     monkeypatch.setattr(_kernels_rollout_array, "CELLS_AT_ONCE", 200_000)
     np.testing.assert_allclose(run_rollout(rollout, keys, arrivals), together, rtol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PLANS)
 def test_batched_means_agree_with_exact_values(method):
     rng = np.random.default_rng(65)
     for _ in range(3):
         instance = tiny(rng)
-        result = match_online(instance, method=method)
+        result = planned(instance, method)
         row = simulate(instance, {method: result}, 20_000, rng=66, backend="array")[0]
         exact = exact_policy_value(instance, result)
         assert abs(row["mean"] - exact) <= 5 * row["standard_error"] + 1e-12 * exact
@@ -138,10 +137,10 @@ def test_batched_means_agree_with_exact_values(method):
 
 def test_simulate_takes_a_backend():
     instance = medium(np.random.default_rng(67), 8, 20, 2, 4)
-    results = {method: match_online(instance, method=method) for method in METHODS}
+    results = {method: planned(instance, method) for method in PLANS}
     compiled = simulate(instance, results, 300, rng=1, offline_runs=20)
     batched = simulate(instance, results, 300, rng=1, offline_runs=20, backend="array")
-    assert list(batched["name"]) == [*METHODS, "offline optimum"]
+    assert list(batched["name"]) == [*PLANS, "offline optimum"]
     for column in ("mean", "standard_error", "ratio", "difference", "difference_error"):
         np.testing.assert_allclose(batched[column], compiled[column], rtol=1e-9, atol=1e-12)
     with pytest.raises(ValueError, match="backend"):
@@ -150,8 +149,8 @@ def test_simulate_takes_a_backend():
 
 def test_nodes_nobody_wants_and_times_nobody_comes():
     instance = BayesianMatching(np.zeros((3, 2)), np.zeros((3, 2, 2)))
-    for method in METHODS:
-        assert not totals(match_online(instance, method=method), 5, 0, DEVICE).any()
+    for method in PLANS:
+        assert not totals(planned(instance, method), 5, 0, DEVICE).any()
 
 
 @pytest.mark.parametrize("prefer", ["threads", "processes"])

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from instances import early_and_late, exact_dual, exact_proved, tiny
+from instances import PLANS, early_and_late, exact_dual, exact_proved, medium, planned, tiny
 
 import solvers
 from matching import (
@@ -19,18 +19,17 @@ from matching import (
     expected_offline_optimum,
     match_online,
     optimal_online_value,
+    simulate,
 )
 from matching._bounds import dual_bound, independent_value, pivotal_value
 from matching._kernels_policy import continuation, proved_gradient
 from matching._oracles import free_probabilities
 from matching._run import rate_matrix
 
-METHODS = ("pivotal", "rollout", "independent", "dual-price", "greedy")
-
 
 def with_rates(instance, rates, method, grid, salvage=True):
     """A result whose policy has the given rates."""
-    result = copy.copy(match_online(instance, method=method, scaling="none", salvage=salvage))
+    result = copy.copy(planned(instance, method, scaling="none", salvage=salvage))
     prices = result.certificate.prices
     result["certificate"] = MatchingCertificate(prices, rates, grid)
     result["rates"] = rate_matrix(instance, rates)
@@ -44,9 +43,9 @@ def test_proved_value_then_policy_then_optimum_then_bound(scale, request):
     for trial in range(325):
         instance = tiny(rng, scale=scale)
         optimum = optimal_online_value(instance)
-        method, salvage = METHODS[trial % 5], bool(trial % 2)
+        method, salvage = PLANS[trial % 6], bool(trial % 2)
         options = {"ascent_iterations": 20}
-        result = match_online(instance, method=method, salvage=salvage, tol=(1e-6, 1e-3)[trial % 2], options=options)
+        result = planned(instance, method, salvage=salvage, tol=(1e-6, 1e-3)[trial % 2], options=options)
         value = exact_policy_value(instance, result)
         slack = 1e-11 * max(optimum, result.bound)
         assert result.fun <= value + slack, (trial, method)
@@ -85,7 +84,7 @@ def test_no_blend_of_prices_takes_what_is_proved():
     differ = 0
     for trial in range(60):
         instance = tiny(rng)
-        result = match_online(instance, method="rollout", salvage=False)
+        result = planned(instance, "rollout", salvage=False)
         values = {}
         for level, blend in ((0.0, 0.0), (0.0, 1.0), (0.0, 0.6), (1e3, 1.0)):
             prices = np.full(instance.probabilities.shape, level)
@@ -227,6 +226,25 @@ def test_the_offline_optimum_can_exceed_the_bound():
     assert expected_offline_optimum(instance) == pytest.approx(1.99)
 
 
+@pytest.mark.parametrize("scale", ["plain", "wild", "large", "small"])
+def test_with_few_units_the_rollout_is_optimal_and_proved_so(scale):
+    rng = np.random.default_rng(13)
+    for trial in range(60):
+        instance = tiny(rng, scale=scale)
+        optimum = optimal_online_value(instance)
+        result = planned(instance, "optimal", tol=1e-9)
+        assert result.gap <= 1e-9
+        assert exact_policy_value(instance, result) == pytest.approx(optimum, rel=1e-9)
+        assert result.fun <= optimum * (1 + 1e-14)
+        assert optimum <= result.bound * (1 + 1e-14), trial
+    larger = medium(rng, 10, 12, 2, 5)
+    result = match_online(larger)
+    assert result.certificate.exact
+    rows = simulate(larger, {"auto": result, "rollout": planned(larger, "rollout")}, 4000, rng=1)
+    assert abs(rows["mean"][0] - optimal_online_value(larger)) <= 4 * rows["standard_error"][0]
+    assert rows["difference"][1] <= 3 * rows["difference_error"][1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", ["plain", "wild", "large", "small"])
 def test_thousands_of_instances_keep_the_order(scale):
@@ -234,7 +252,7 @@ def test_thousands_of_instances_keep_the_order(scale):
     for trial in range(1000):
         instance = tiny(rng, scale=scale, most_units=5)
         optimum = optimal_online_value(instance)
-        result = match_online(instance, method=METHODS[trial % 5], salvage=trial % 3 > 0)
+        result = planned(instance, PLANS[trial % 6], salvage=trial % 3 > 0)
         value = exact_policy_value(instance, result)
         slack = 1e-11 * max(optimum, result.bound)
         assert result.fun - slack <= value <= optimum + slack

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from instances import tiny
+from instances import PLANS, planned, tiny
 
-from matching import BayesianMatching, match_online, optimal_online_value
+from matching import BayesianMatching, match_online, optimal_online_value, simulate
 from solvers import BackendError, InvalidProblemError, verify
 
 P = np.array([[0.5, 0.25], [0.5, 0.5]])
@@ -110,9 +110,33 @@ def test_capacities_are_copies_of_nodes():
         assert one.x.shape == (2 * n_times, n)
 
 
+@pytest.mark.filterwarnings("error")
+def test_capacities_beyond_every_use_are_cut():
+    for plenty in (10**9, 10**18, 2.0**60):
+        instance = BayesianMatching(P, W, [plenty, 0, 1])
+        assert instance.n_units == 3
+        result = match_online(instance)
+        assert result.bound == pytest.approx(optimal_online_value(instance), rel=1e-3)
+        assert verify(result, instance)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-300, 1e300])
+def test_values_at_the_ends_of_floating_point(size):
+    instance = BayesianMatching(P, W * size if size < 1 else W / W.max() * size / 20)
+    optimum = optimal_online_value(instance)
+    for plan in PLANS:
+        result = planned(instance, plan)
+        assert result.fun <= optimum <= result.bound
+        assert verify(result, instance)
+        row = simulate(instance, {plan: result}, 20, rng=1)[0]
+        assert np.isfinite([row["mean"], row["standard_error"]]).all()
+
+
 def test_constructors_agree():
     iid = BayesianMatching.from_iid(P[0], W[0], n_times=3)
     assert iid == BayesianMatching(np.tile(P[0], (3, 1)), np.tile(W[0], (3, 1, 1)))
+    assert iid == BayesianMatching.from_iid(P[0], scipy.sparse.csr_array(W[0]), n_times=3)
     samples = [[0, 1], [1, 1], [-1, 0], [0, -1]]
     observed = BayesianMatching.from_samples(samples, W)
     assert observed.probabilities == pytest.approx(np.array([[0.5, 0.25], [0.25, 0.5]]))

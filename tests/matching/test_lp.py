@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from instances import medium, tiny
+from instances import PLANS, medium, planned, tiny
 
 import solvers
 from matching import BayesianMatching, _kernels_array, _kernels_numba, _lp, match_online
@@ -20,7 +20,7 @@ def test_exact_solution_is_the_textbook_models():
     rng = np.random.default_rng(51)
     for _ in range(8):
         instance = tiny(rng)
-        result = match_online(instance)
+        result = match_online(instance, method="pivotal")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = solvers.reference_model("match_online", instance)
@@ -137,13 +137,13 @@ def test_auto_takes_the_rollout_where_decisions_stay_cheap():
     assert match_online(medium(np.random.default_rng(59), 60, 150, 5, 10), max_iter=1).method == "pivotal"
 
 
-@pytest.mark.parametrize("method", ["pivotal", "independent", "rollout", "dual-price", "greedy"])
+@pytest.mark.parametrize("method", PLANS)
 def test_every_intermediate_result_verifies(method):
     rng = np.random.default_rng(59)
     for instance in (tiny(rng), medium(rng, 12, 200, 2, 4), medium(rng, 30, 60, 4, 8)):
         seen = []
-        result = match_online(
-            instance, method=method, callback=lambda intermediate_result, seen=seen: seen.append(intermediate_result)
+        result = planned(
+            instance, method, callback=lambda intermediate_result, seen=seen: seen.append(intermediate_result)
         )
         assert seen
         assert all(solvers.verify(one, instance) for one in (*seen, result))

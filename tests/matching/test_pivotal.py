@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from matching import local_pivotal_sample, pivotal_sample
+from matching._pivotal import _fight_on
 from solvers import InvalidProblemError
 
 
@@ -46,6 +47,41 @@ def test_cylinders_are_negatively_dependent(order):
             assert (~draws[:, chosen]).all(axis=1).mean() <= np.prod(1 - p[chosen]) + slack
 
 
+def law(p):
+    """Every outcome of ordered pivotal sampling with its probability: both ends of each fight of the kernel."""
+    branches = [(np.zeros(len(p), dtype=bool), 0, float(p[0]), 1.0)]
+    for unit in range(1, len(p)):
+        after = []
+        for taken, survivor, value, chance in branches:
+            total, b = value + p[unit], p[unit]
+            switch = b / total if total <= 1.0 else (1.0 - b) / (2.0 - total)
+            for draw, odds in ((switch - 1e-9, switch), (switch + 1e-9, 1.0 - switch)):
+                now = taken.copy()
+                after.append((now, *_fight_on(p, now, unit, survivor, value, np.array([draw])), chance * odds))
+        branches = after
+    for taken, survivor, value, chance in branches:
+        for last, odds in ((True, value), (False, 1.0 - value)):
+            outcome = taken.copy()
+            outcome[survivor] = last
+            yield outcome, chance * odds
+
+
+def test_the_law_has_exact_marginals_rounded_prefixes_and_negative_dependence():
+    rng = np.random.default_rng(44)
+    for _ in range(20):
+        p = rng.uniform(0.02, 0.98, 6)
+        outcomes, odds = map(np.array, zip(*law(p), strict=True))
+        assert odds.sum() == pytest.approx(1.0, abs=1e-12)
+        assert odds @ outcomes == pytest.approx(p, abs=1e-12)
+        possible = outcomes[odds > 1e-9]
+        counts, sums = np.cumsum(possible, axis=1), np.cumsum(p)
+        assert ((counts >= np.floor(sums)) & (counts <= np.ceil(sums))).all()
+        for subset in range(1, 2**6):
+            chosen = (subset >> np.arange(6)) & 1 == 1
+            assert odds @ outcomes[:, chosen].all(axis=1) <= np.prod(p[chosen]) + 1e-12
+            assert odds @ ~outcomes[:, chosen].any(axis=1) <= np.prod(1 - p[chosen]) + 1e-12
+
+
 @pytest.mark.parametrize("p", [[0.0] * 4, [1.0] * 4, [0.0, 1.0, 0.0], [0.5, 0.5], [1.0, 0.5, 0.5], [0.1] * 10, [0.25]])
 def test_certain_units_and_exact_sums(p):
     for seed in range(50):
@@ -62,6 +98,13 @@ def test_local_samples_have_the_marginals_and_spread_out():
     draws = np.array([local_pivotal_sample(p, positions, rng=rng) for _ in range(6000)])
     assert np.abs(draws.mean(axis=0) - p).max() < 5 * np.sqrt(p[0] / len(draws))
     assert (draws.reshape(-1, 3, 6).sum(axis=2) == 1).all(axis=1).mean() > 0.95
+    near = [
+        draws[:, [a, b]].all(axis=1).mean() for c in (0, 6, 12) for a, b in itertools.combinations(range(c, c + 6), 2)
+    ]
+    assert max(near) <= p[0] ** 2
+    uneven = rng.random(18)
+    sizes = {int(local_pivotal_sample(uneven, positions, rng=rng).sum()) for _ in range(300)}
+    assert sizes <= {int(np.floor(uneven.sum())), int(np.ceil(uneven.sum()))}
     mixed = np.array([0.0, 1.0, 0.4, 0.7])
     assert set(local_pivotal_sample(mixed, np.zeros((4, 1)), rng=1)[:2]) == {False, True}
 

@@ -9,14 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from instances import early_and_late, medium, tiny
+from instances import PLANS, early_and_late, medium, planned, tiny
 
 from matching import BayesianMatching, exact_policy_value, expected_offline_optimum, match_online, simulate
 from matching._kernels_policy import uniform
 from matching._simulate import draw_arrivals
 from solvers import InvalidProblemError
-
-METHODS = ("pivotal", "independent", "rollout", "dual-price", "greedy")
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +22,11 @@ def instance():
     return medium(np.random.default_rng(21), 8, 20, 2, 4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PLANS)
 def test_a_run_is_a_matching_within_capacities(method, instance):
     grouped = BayesianMatching(instance.probabilities, instance.weights, np.arange(8) % 3)
     allowed = grouped.weights.toarray()
-    result = match_online(grouped, method=method)
+    result = planned(grouped, method)
     for seed, arrivals in enumerate(draw_arrivals(grouped, 20, np.random.default_rng(22))):
         policy = result.policy(rng=seed)
         used = np.zeros(8, dtype=int)
@@ -44,9 +42,9 @@ def test_a_run_is_a_matching_within_capacities(method, instance):
         assert np.array_equal(policy.free, np.bincount(grouped.owner, minlength=8) - used)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PLANS)
 def test_simulation_makes_the_decisions_of_the_policy(method, instance):
-    result = match_online(instance, method=method)
+    result = planned(instance, method)
     table = simulate(instance, {method: result}, 1, rng=5)
     seed = np.random.default_rng(5).spawn(2)[0]
     keys = np.random.default_rng(5).spawn(2)[0].spawn(1)[0].integers(0, 2**64, size=1, dtype=np.uint64)
@@ -62,9 +60,9 @@ def test_simulation_makes_the_decisions_of_the_policy(method, instance):
     assert table["mean"][0] == pytest.approx(total, rel=1e-14)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PLANS)
 def test_restored_policies_replay_identically(method, instance):
-    result = match_online(instance, method=method)
+    result = planned(instance, method)
     arrivals = draw_arrivals(instance, 1, np.random.default_rng(23))[0]
 
     def decide(policy, times):
@@ -147,6 +145,9 @@ def test_damaged_and_foreign_states_are_refused(instance):
         {"next_time": 99},
         {"version": 0},
         {"marks": None},
+        {"level": -1.0},
+        {"level": float("nan")},
+        {"level": "1"},
     ):
         with pytest.raises(ValueError, match="state"):
             policy.restore(state | change)
@@ -155,9 +156,9 @@ def test_damaged_and_foreign_states_are_refused(instance):
     assert policy.state() == state
 
 
-@pytest.mark.parametrize("method", ["rollout", "dual-price"])
+@pytest.mark.parametrize("method", ["rollout", "optimal", "dual-price"])
 def test_buyers_who_maximise_value_less_price_do_what_the_policy_would(method, instance):
-    result = match_online(instance, method=method, salvage=False)
+    result = planned(instance, method, salvage=False)
     weights = instance.weights.toarray()
     for arrivals in draw_arrivals(instance, 10, np.random.default_rng(25)):
         policy = result.policy(rng=26)
@@ -200,19 +201,19 @@ def test_counter_based_numbers_are_uniform_and_uncorrelated():
     assert abs(correlation).max() < 0.2
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PLANS)
 def test_simulated_means_agree_with_exact_values(method):
     rng = np.random.default_rng(31)
     for _ in range(6):
         instance = tiny(rng)
-        result = match_online(instance, method=method, scaling="none")
+        result = planned(instance, method, scaling="none")
         row = simulate(instance, {method: result}, 20_000, rng=32)[0]
         exact = exact_policy_value(instance, result)
         assert abs(row["mean"] - exact) <= 5 * row["standard_error"] + 1e-12 * exact
 
 
 def test_simulation_is_paired_and_includes_hindsight(instance):
-    results = {method: match_online(instance, method=method) for method in ("pivotal", "rollout")}
+    results = {method: planned(instance, method) for method in ("pivotal", "rollout")}
     table = simulate(instance, results, 200, rng=1, offline_runs=50)
     again = simulate(instance, {"rollout": results["rollout"]}, 200, rng=1)
     assert list(table["name"]) == ["pivotal", "rollout", "offline optimum"]
@@ -226,7 +227,7 @@ def test_simulation_is_paired_and_includes_hindsight(instance):
 
 
 def test_threads_do_not_change_a_simulation(instance):
-    results = {method: match_online(instance, method=method) for method in METHODS}
+    results = {method: planned(instance, method) for method in PLANS}
     one, three = (simulate(instance, results, 100, rng=4, n_jobs=jobs) for jobs in (1, 3))
     assert np.array_equal(one, three)
     assert np.array_equal(one, simulate(instance, results, 100, rng=4, n_jobs=200))

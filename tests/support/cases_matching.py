@@ -28,6 +28,8 @@ def larger() -> BayesianMatching:
 
 def proved_value(result: Any, problem: BayesianMatching) -> float:
     """What is proved of the policy, in rational arithmetic."""
+    if result.certificate.exact:
+        return optimal_online_value(problem)
     if result.method in ("greedy", "dual-price"):
         return exact_policy_value(problem, result) if problem.n_units <= 16 else 0.0
     if problem.n_units > 8:
@@ -43,9 +45,11 @@ def forged(result: Any) -> Iterator[tuple[str, Any]]:
         "negative price": dataclasses.replace(certificate, prices=certificate.prices - 1.0),
         "prices with NaN": dataclasses.replace(certificate, prices=certificate.prices * np.nan),
         "prices of wrong shape": dataclasses.replace(certificate, prices=certificate.prices[1:]),
-        "other prices": dataclasses.replace(certificate, prices=certificate.prices + 0.5),
+        "exact the other way round": dataclasses.replace(certificate, exact=not certificate.exact),
         "grid of 3": dataclasses.replace(certificate, grid=3),
     }
+    if not certificate.exact:
+        forgeries["other prices"] = dataclasses.replace(certificate, prices=certificate.prices + 0.5)
     if len(certificate.rates):
         rates = certificate.rates
         forgeries["rates above 1"] = dataclasses.replace(certificate, rates=rates + 0.9)
@@ -84,6 +88,8 @@ CASES = (
             Bad("salvage as a number", (instance(),), {"salvage": 1}, TypeError, "salvage"),
             Bad("grid", (instance(),), {"options": {"grid": 100}}, ValueError, "power of two"),
             Bad("runs", (instance(),), {"options": {"n_runs": -1}}, ValueError, "n_runs"),
+            Bad("blend", (instance(),), {"options": {"blend": 1.5}}, ValueError, "blend"),
+            Bad("exact as a number", (instance(),), {"options": {"exact": 1}}, TypeError, "exact"),
             Bad(
                 "ascent of independent proposals",
                 (instance(),),

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
-from matching import BayesianMatching
+from matching import BayesianMatching, MatchingResult, match_online
+
+# "optimal" stands for a rollout that follows the dynamic program, "rollout" for one that follows the certificate.
+PLANS = ("pivotal", "independent", "rollout", "optimal", "dual-price", "greedy")
+
+
+def planned(instance: BayesianMatching, plan: str, **keywords: Any) -> MatchingResult:
+    """The result of one of ``PLANS``."""
+    exact = {"rollout": {"exact": False}, "optimal": {"exact": True}}.get(plan, {})
+    options = keywords.pop("options", {}) | exact
+    return match_online(instance, method="rollout" if plan == "optimal" else plan, options=options, **keywords)
 
 
 def tiny(rng: np.random.Generator, *, most_units: int = 4, scale: str = "plain") -> BayesianMatching:
