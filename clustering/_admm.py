@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_ITERATIONS", "DENSE_MATRICES", "ADMMSettings", "solve_relaxation"]
 
 # n x n float64 arrays alive at the peak of an iteration or a certificate.
-DENSE_MATRICES = 9
+DENSE_MATRICES = 12
 DEFAULT_ITERATIONS = 3_000
 
 RELAXATION = 1.8

@@ -50,7 +50,8 @@ def bound_by_blocks(run: Run, block_size: int) -> None:
     labels = to_host(groups.labels)
     blocks = anticlusters(problem, labels, block_size)
     proofs = [_opening(problem, rows) for rows in blocks]
-    solvable = [len(rows) > problem.n_clusters == len(np.unique(labels[rows])) for rows in blocks]
+    # One cluster has one clustering, whose cost is the opening bound.
+    solvable = [len(rows) > problem.n_clusters == len(np.unique(labels[rows])) > 1 for rows in blocks]
     for batch in _batches(problem, blocks):
         allowed = [position for position in batch if monitor.running()]
         if not allowed:

@@ -73,6 +73,8 @@ class _Node:
 def branch_and_bound(run: Run, user: Links, scale: float, *, divide: bool, certificate_bytes: int) -> None:
     """Search until the monitor stops; without ``divide`` the root alone. One iteration is one node divided."""
     problem, monitor = run.problem, run.monitor
+    if problem.n_clusters == 1:
+        return  # one clustering only, and the first bound has proved it
     labels = to_host(monitor.x.labels).astype(np.int64)
     patience = PATIENCE if divide else PATIENCE_WITHOUT_SPLIT
     root = _solve(run, user, (), user, _root_start(problem, user, labels, scale), ROOT_ROUNDS, patience)

@@ -75,6 +75,7 @@ def finish_on_face(run: Run, affinity: Array, norm: float) -> None:
     target = start @ basis + affinity @ basis
     eigenpairs = LeadingEigenpairs(None, 0.0, kernels, FILTER_DEGREE, threshold=t / norm)
     state, matrix = kernels.face_step(xp.zeros_like(start), start, affinity, labels)
+    del start
     since_proof = 0
     for _ in range(MOST_ITERATIONS):
         if not monitor.running():

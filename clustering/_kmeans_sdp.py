@@ -152,7 +152,8 @@ def kmeans_sdp(
     k-means++ seeds are improved by Hartigan-Wong moves (single points, which lower cost where Lloyd's algorithm stops).
     The structured multiplier of the best labels is scaled by a one-dimensional search. The relaxation of Peng and Wei
     is solved by ADMM with all equations in one block, so that every iterate gives a rigorous bound by Ky Fan's
-    principle.
+    principle. Labels that may solve it are tried first: their dual point lies on a known face and takes ten iterations
+    to find where it exists.
 
     *Complexity.* Restarts O(n K p) a sweep; structured bound O(n (p + K)^2) time, O(n (p + K)) memory; ADMM O(n^3) an
     iteration, 12 n^2 doubles.

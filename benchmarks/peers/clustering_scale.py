@@ -2,15 +2,11 @@
 
     python benchmarks/peers/clustering_scale.py [--quick]
 
-Ecoli ships with the package; PBMC (700 cells, ten types) and NCI60 (64 cell lines, 6830 genes) are read from the folder named
-by the variable EXPRESSION_DATA, as pbmc68k_reduced.npz and nci60.npz, and are left out without it.
-
 CPU seconds of one BLAS thread, medians. Errors are shares of misclassified points under the best matching of labels.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -136,14 +132,8 @@ def exact() -> None:
 
 def real_data() -> None:
     """What the relaxation proves about measured data; no targets are stated."""
-    problems = [("ecoli", solvers.load_example("ecoli").data, (3, 5, 8))]
-    for name, file, key, counts in (("PBMC", "pbmc68k_reduced.npz", "pca", (10,)), ("NCI60", "nci60.npz", "X", (2, 8))):
-        path = Path(os.environ.get("EXPRESSION_DATA", "")) / file
-        if "EXPRESSION_DATA" in os.environ and path.is_file():
-            problems.append((name, np.load(path)[key].astype(np.float64), counts))
-        else:
-            print(f"{name}: left out, {file} is not in the folder named by EXPRESSION_DATA", flush=True)
-    for name, X, counts in problems:
+    for name, counts in (("ecoli", (3, 5, 8)), ("pbmc", (10,)), ("nci60", (2, 8))):
+        X = solvers.load_example(name).data
         for k in counts:
             fit, model = timed(lambda X=X, k=k: KMeans(k, n_init=10, random_state=0).fit(X))
             ours, result = timed(lambda X=X, k=k: solvers.kmeans_sdp(X, k, tol=1e-3, rng=0, time_limit=60))

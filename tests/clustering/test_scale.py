@@ -125,6 +125,9 @@ def test_stacks_respect_limits():
     assert none.status is solvers.Status.TIME_LIMIT
     for result in (two, none):
         assert solvers.verify(result, X, 3)
+    one = solvers.kmeans_sdp(X, 1, method="blocks", rng=0, backend="array", tol=0.0, options=options)
+    assert one.gap < 0.2
+    assert solvers.verify(one, X, 1)
 
 
 @pytest.mark.parametrize("backend", ["numba", "array"])
@@ -206,6 +209,16 @@ def test_edges_of_certificates(method, backend):
         if len(X) <= 9:
             best = best_cost(X, int(labels.max()) + 1, weight)
             assert result.bound <= best * (1 + 1e-9) + 1e-14 * result.scale
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n_clusters", [1, 8])
+def test_one_clustering_only_is_proved_as_far_as_float64_can(method, n_clusters):
+    X = np.random.default_rng(17).standard_normal((8, 3))
+    for options in ({}, {"cuts": True}) if method == "admm" else ({},):
+        result = solvers.kmeans_sdp(X, n_clusters, method=method, tol=0.0, max_iter=20, rng=0, options=options)
+        assert result.gap < 1e-12
+        assert solvers.verify(result, X, n_clusters)
 
 
 @pytest.mark.parametrize("method", METHODS)
