@@ -35,8 +35,10 @@ class Quadratic(Loss):
     Parameters
     ----------
     Q : (n, n) array_like or scipy.sparse
-        Symmetric and positive semidefinite; graph Laplacians with some nodes removed are the sparse case in mind.
+        Symmetric and positive semidefinite; graph Laplacians with some nodes removed are the sparse case in mind. Dense
+        arrays may be CuPy's or any array-API library's; they stay on their device.
     c : (n,) array_like
+        Of the same kind as a dense Q; NumPy's beside a sparse one.
 
     Raises
     ------
