@@ -32,7 +32,7 @@ LARGEST_STEP = 1.4
 # A rate has settled once its distance from one has grown by less than this share between two batches.
 SETTLED = 0.05
 # Sweeps between two estimates of the rate.
-BATCH = 8
+BATCH = 5
 
 
 class ColouredRelaxation:
