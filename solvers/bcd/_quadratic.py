@@ -69,7 +69,7 @@ class Quadratic(Loss):
         self.device = None if isinstance(self.c, np.ndarray) else self.c.device
         self.host_c: FloatArray = to_host(self.c)
         # What certificates have checked about Q; shared by all right-hand sides.
-        self.proofs: dict[str, object] = {}
+        self.proofs: dict[str, Any] = {}
         self._check()
 
     @property
