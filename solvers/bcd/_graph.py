@@ -41,8 +41,8 @@ FREE_RESIDUAL = 1e-10
 FEW = 0.05
 LOCAL_BUDGET = 1.0
 LOCAL_SHRINK = 1e-2
-# The gap reached, in tolerances, where squared residuals (moves of sweeps) have shrunk by the tolerance, roughly inverted.
-FIRST_FREE, FIRST_BOUNDED = 0.1, 3.0
+# By how many tolerances squared residuals (moves of sweeps) shrink before the first look at the gap.
+FIRST_FREE, FIRST_BOUNDED = 0.25, 3.0
 
 
 class GraphSolver:
@@ -94,6 +94,8 @@ class GraphSolver:
 
     def prepare(self, x: FloatArray) -> None:
         """Before the first step from a start that somebody gave: if few gradients stand out, descend around them."""
+        if not np.all(self.diagonal > 0):
+            return
         g = self.graph @ x - self.c
         local = LocalDescent(self.graph, self.diagonal, self.lower, self.upper, x.copy(), g)
         self._threshold = LOCAL_SHRINK * float(np.max(np.abs(g), initial=0.0))

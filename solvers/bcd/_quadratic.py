@@ -35,8 +35,10 @@ class Quadratic(Loss):
     Parameters
     ----------
     Q : (n, n) array_like or scipy.sparse
-        Symmetric and positive semidefinite; graph Laplacians with some nodes removed are the sparse case in mind.
+        Symmetric and positive semidefinite; graph Laplacians with some nodes removed are the sparse case in mind. Dense
+        arrays may be CuPy's or any array-API library's; they stay on their device.
     c : (n,) array_like
+        Of the same kind as a dense Q; NumPy's beside a sparse one.
 
     Raises
     ------
@@ -67,7 +69,7 @@ class Quadratic(Loss):
         self.device = None if isinstance(self.c, np.ndarray) else self.c.device
         self.host_c: FloatArray = to_host(self.c)
         # What certificates have checked about Q; shared by all right-hand sides.
-        self.proofs: dict[str, object] = {}
+        self.proofs: dict[str, Any] = {}
         self._check()
 
     @property

@@ -86,12 +86,14 @@ class QuadraticCertifier:
     def _forest(self, parents: IntArray | None) -> SpanningForest | None:
         """The checked forest, kept with the data: right-hand sides share it."""
         loss = self.loss
-        if parents is None or loss.sparse is None:
+        if parents is None or loss.sparse is None or parents.dtype != np.int64:
             return None
-        if loss.proofs.get("parents") is not parents:
-            loss.proofs["forest"] = spanning_forest(loss.graph, parents)
-            loss.proofs["parents"] = parents
-        found = loss.proofs["forest"]
+        checked, found = loss.proofs.get("forest", (None, None))
+        # Compared by value: a caller may have written into the array since it was checked.
+        if checked is None or not np.array_equal(checked, parents):
+            checked = parents.copy()
+            found = spanning_forest(loss.graph, checked)
+            loss.proofs["forest"] = checked, found
         assert found is None or isinstance(found, SpanningForest)
         return found
 

@@ -3,7 +3,8 @@ r"""Projected over-relaxation of x^T Q x / 2 - c^T x on l <= x <= u, in colour o
 Nodes of one colour have no edges among themselves, so their updates do not wait for each other: sweeps over a matrix renumbered
 by colour run several times as fast as in natural order, where each node needs the one before. Convergence is the same.
 
-The relaxation factor is found on the way (Hageman and Young 1981, chapter 9): the ratio R of the squared moves of two sweeps
+The relaxation factor starts from how firmly the graph is tied to the ground and is raised on the way where that was too low
+(Hageman and Young 1981, chapter 9): the ratio R of the squared moves of two sweeps
 estimates the eigenvalue lambda of the relaxation, (lambda + omega - 1)^2 = lambda omega^2 mu^2 gives the radius mu of Jacobi's
 iteration, and mu the best omega = 2 / (1 + sqrt(1 - mu^2)).
 """
@@ -31,7 +32,7 @@ LARGEST_STEP = 1.4
 # A rate has settled once its distance from one has grown by less than this share between two batches.
 SETTLED = 0.05
 # Sweeps between two estimates of the rate.
-BATCH = 8
+BATCH = 5
 
 
 class ColouredRelaxation:

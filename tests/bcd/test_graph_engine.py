@@ -219,6 +219,19 @@ def test_incremental_states_refuse_what_they_can_not_keep():
             bcd.IncrementalQuadratic(bcd.Quadratic(Q, np.ones(Q.shape[0])))
 
 
+@pytest.mark.parametrize(
+    "penalty", [None, bcd.Box(-0.5, 0.5), bcd.NonNegative(0.3), bcd.ElasticNet(0.2, 0.4), bcd.L1(0.3)]
+)
+def test_kkt_is_the_largest_distance_from_the_subdifferential(penalty):
+    rng = np.random.default_rng(11)
+    for _ in range(50):
+        n = int(rng.integers(1, 12))
+        problem = composite(bcd.Quadratic(grounded(networkx.path_graph(n), rng), rng.standard_normal(n)), penalty)
+        x = problem.term.project(rng.standard_normal(n) * (rng.random(n) < 0.7))
+        z = problem.loss.image(x)
+        assert problem.kkt(x, z) == np.max(problem.term.distance(x, problem.loss.gradient(z)))
+
+
 # -- conjugate gradients between bounds ----------------------------------------------------------------------------
 
 
