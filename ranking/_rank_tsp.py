@@ -12,16 +12,18 @@ import numpy as np
 
 from ranking import _kernels_numba as kernels
 from ranking._bounds import RECURSION_NODES
+from ranking._factors import Factors, are_factors
 from ranking._improve import RESTARTS, ascend, grow_tree, improve
+from ranking._large import LargeRun, survey
 from ranking._precedence_numba import profile_fits
-from ranking._problem import path_problem
+from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._result import RankingResult
 from ranking._run import Run, Tree
 from solvers._catalogue import entry_named
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError, SolverWarning
-from solvers._core.options import check_common, check_integer
+from solvers._core.options import Common, check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Status
 
@@ -29,6 +31,8 @@ __all__ = ["path_order", "rank_tsp"]
 
 # Items up to which "auto" prefers the subset recursion.
 SMALL_ITEMS = 7
+# Methods that look at candidate arcs only where there are thousands of items.
+CANDIDATE_METHODS = ("auto", "heuristic", "greedy")
 # Items from which the fit of the decoder is judged.
 WARNED_ITEMS = 10
 # Rounds (max_iter) by default; each is a few milliseconds of work.
@@ -176,17 +180,40 @@ def rank_tsp(
     settings = common.settings(PathSettings)
     check_integer("options['certificate_bytes']", settings.certificate_bytes, low=0)
     if type(scores) is not np.ndarray or backend != "auto":
-        choose_backend("ranking", backend, entry.backends, scores=None if hasattr(scores, "adjacency") else scores)
+        plain = hasattr(scores, "adjacency") or are_factors(scores)
+        choose_backend("ranking", backend, entry.backends, scores=None if plain else scores)
     problem = path_problem(scores, start, end, closed, maximize)
-    run = Run(problem, common, method=method, max_iter=EXACT_ROUNDS)
+    run = _new_run(problem, common)
     if x0 is not None:
         _start_from(run, x0)
-    _solve(run, settings)
+    if isinstance(run, LargeRun):
+        run.solve()
+    else:
+        _solve(run, settings)
     result = run.monitor.result()
     assert isinstance(result, RankingResult)
-    if result.order is not None and maximize and not (closed or run.forbidden) and problem.n >= WARNED_ITEMS:
+    if (
+        result.order is not None
+        and maximize
+        and not closed
+        and WARNED_ITEMS <= problem.n <= LARGE_ITEMS
+        and not run.forbidden
+    ):
         _warn_of_precedence(problem.scores, result.order)
     return result
+
+
+def _new_run(problem: PathProblem, common: Common) -> Run:
+    """A run over all arcs, or over candidates where there are thousands of items."""
+    method = common.method
+    if isinstance(problem.scores, Factors) and method not in CANDIDATE_METHODS:
+        raise InvalidProblemError(
+            f"method={method!r} takes factors of up to {LARGE_ITEMS} items; got {problem.n}: use method='auto', or pass "
+            "the matrix U @ V.T"
+        )
+    if problem.n > LARGE_ITEMS and method in CANDIDATE_METHODS and not survey(problem):
+        return LargeRun(problem, common, method=method, max_iter=EXACT_ROUNDS)
+    return Run(problem, common, method=method, max_iter=EXACT_ROUNDS)
 
 
 def path_order(scores: FloatArray, *, closed: bool, rng: np.random.Generator) -> IntArray:
@@ -303,5 +330,5 @@ def _start_from(run: Run, x0: Any) -> None:
     place[run.perm] = np.arange(problem.n)
     tour = place[order]
     run.tour[:] = np.append(tour, problem.n) if problem.depot else tour
-    run.upper = float(kernels.tour_cost(run.d, run.tour))
+    run.upper = run.cost(run.tour)
     run.offer(run.tour)
