@@ -9,7 +9,7 @@ import numpy as np
 
 from ranking._bounds import LARGEST_SCORE
 from solvers._core.arrays import FloatArray, IntArray, as_float_array, kind_of, refuse_beyond_memory
-from solvers._core.errors import InvalidProblemError
+from solvers._core.errors import BackendError, InvalidProblemError
 
 __all__ = ["Factors", "are_factors", "read_factors"]
 
@@ -53,8 +53,6 @@ def read_factors(scores: tuple[Any, Any]) -> Factors:
     """Validate a pair (U, V)."""
     for name, part in zip("UV", scores, strict=True):
         if kind_of(part) != "numpy":
-            from solvers._core.errors import BackendError
-
             raise BackendError(
                 f"{name} must be {EXPECTED} on the host; got {type(part).__name__}: bring it there first"
             )

@@ -18,7 +18,7 @@ RESTARTS = 3
 KICKS = 20
 KICK_WORK = 2e7
 # Node visits per round of kicks, and arc inspections per round of branching.
-ROUND_VISITS = 1e6
+ROUND_VISITS = 2e4
 ROUND_WORK = 2e7
 # Steps of the ascent and the number of nodes up to which it is worth its m^2 a step.
 ASCENT_STEPS = 400

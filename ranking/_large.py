@@ -151,6 +151,9 @@ class LargeRun(Run):
         rows = np.arange(m)
         tolerance, best = 0.0, None
         for _ in range(PASSES):
+            # Time is kept for a proof of what there is.
+            if best is not None and not monitor.affords(2.0 * self.speed * m * m):
+                break
             if not self._pass(rows, values, near):
                 break
             lows = self._row_minima(values)
@@ -233,7 +236,7 @@ class LargeRun(Run):
             count = kernels.reduce_rows(*graph, self.x, self.y, self.u, self.v, free, count)
         self._tighten()
         for first in range(0, count, AUGMENTED):
-            if not monitor.running():
+            if not (monitor.running() and monitor.affords(self.speed * m * m)):
                 return False
             last = min(first + AUGMENTED, count)
             kernels.augment_rows(*graph, self.x, self.y, self.u, self.v, free, first, last)

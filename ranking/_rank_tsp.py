@@ -83,10 +83,11 @@ def rank_tsp(
 
     Parameters
     ----------
-    scores : (n, n) array_like or networkx.DiGraph
+    scores : (n, n) array_like, networkx.DiGraph, or tuple (U, V) of two (n, d) array_like
         Any unit. ``-inf`` (``+inf`` when minimising) forbids an arc, as does an absent edge of a graph, whose
         ``weight`` attribute (default 1) is the score. The diagonal is ignored.
-        NumPy, lists, pandas; not modified.
+        NumPy, lists, pandas; not modified. A tuple of two matrices stands for ``U @ V.T`` and is never multiplied out
+        beyond 2000 items.
     start, end : int or node, optional
         First and last item; free by default. ``end`` has no meaning for a closed path.
     closed : bool
@@ -141,10 +142,18 @@ def rank_tsp(
     one augmenting path. For nearly symmetric scores paths are also turned round, in constant time per trial by prefix
     sums, and node potentials are raised towards the subtour bound.
 
-    A ``SolverWarning`` says so where the scores look like precedence scores, for which a path is the wrong decoder.
+    Where an exhausted tree proves little, because huge and tiny scores meet, up to 16 items are solved by the recursion, whose
+    sums lose nothing; more end as NUMERICAL_ERROR.
+
+    A ``SolverWarning`` says so where up to 2000 items have scores that look like precedence scores, for which a path is
+    the wrong decoder.
+
+    Beyond 2000 items without forbidden arcs, every method but "exact" looks at candidate arcs: a sparse assignment problem
+    grows by the arcs that a pass over all of them prices out, its cycles are patched and improved by segment exchange, and
+    the bound is that of its prices. Items by the hundred thousand are then a matter of minutes, and memory of n.
 
     *Complexity.* O(n^3) at worst and about O(n^2) on typical scores for the first pass; exponential in the worst case
-    for a proof. Memory: three n x n matrices and the tree.
+    for a proof. Memory: two n x n matrices and the tree; beyond 2000 items, and without "exact", about 4 kB an item.
 
     References
     ----------
@@ -250,6 +259,8 @@ def _solve(run: Run, settings: PathSettings) -> None:
     monitor.checkpoint()
     if monitor.status is None and method != "greedy":
         _close_gap(run, settings.certificate_bytes)
+    if monitor.certificate is None:
+        run.prove_root()
     monitor.finish(Status.CONVERGED if monitor.x is not None else Status.STALLED)
 
 
@@ -258,16 +269,19 @@ def _close_gap(run: Run, most_bytes: int) -> None:
     method = run.monitor.common.method
     distance = run.upper - run.lower
     loose = not distance <= LOOSE_GAP * abs(run.upper)
+    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
+    if run.monitor.certificate is None and (hopeless or method == "heuristic"):
+        run.prove_root()
     if method == "heuristic":
+        improve(run, range(1), turn=loose)
         ascend(run)
-        improve(run, range(RESTARTS), turn=loose)
+        improve(run, range(1, RESTARTS), turn=loose)
         return
     tree = Tree(run)
-    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
     if not hopeless and grow_tree(run, tree, FIRST_ROUNDS if loose else TIGHT_ROUNDS, most_bytes):
         return
-    ascend(run)
     improve(run, range(1), turn=loose)
+    ascend(run)
     if grow_tree(run, tree, LOOSE_ROUNDS, most_bytes):
         return
     improve(run, range(1, RESTARTS), turn=loose)
@@ -282,7 +296,14 @@ def _root(run: Run) -> bool:
     """Assignment, patching and local search; False if the problem has no answer."""
     run.allocate()
     code, run.lower, cost = kernels.solve_root(run.c, run.d, run.x, run.y, run.u, run.v, run.near, run.tour)
-    run.prove_root(ray=code == 1)
+    common = run.monitor.common
+    observed = (
+        (common.callback, common.time_limit, common.max_iter) != (None, None, None) or common.history or common.verbose
+    )
+    # Where branching follows at once, its tree proves more than its root.
+    branches = code == 0 and common.method in ("auto", "exact") and cost - run.lower > common.tol * abs(cost)
+    if observed or not branches:
+        run.prove_root(ray=code == 1)
     if code == 1:
         run.monitor.finish(Status.INFEASIBLE)
         return False

@@ -300,3 +300,35 @@ def test_ties_are_relabelled_with_the_items():
     # The same distribution over the same best orders, up to sampling.
     for order in seen[0].keys() | seen[1].keys():
         assert abs(seen[0].get(order, 0) - seen[1].get(order, 0)) <= 5 * math.sqrt(2 * draws / 4)
+
+
+def test_bilinear_scores_without_a_constant_do_not_know_direction():
+    rng = np.random.default_rng(11)
+    X, W = rng.standard_normal((12, 4)), rng.standard_normal((4, 4))
+    one, other = rank_tsp((X @ W, X), rng=0), rank_tsp((-X @ W, -X), rng=0)
+    np.testing.assert_array_equal(one.order, other.order)
+    assert one.fun == other.fun
+
+
+def test_functions_of_one_score_reproduce_its_order():
+    u = np.random.default_rng(12).standard_normal(20)
+    difference = u[:, None] - u
+    scores = -(difference**2) + 1e-3 * difference
+    np.testing.assert_array_equal(rank_tsp(scores, rng=0).order, np.argsort(-u))
+    lift = np.stack([np.ones_like(u), u, u * u], axis=1)
+    weights = np.array([[0.0, -1e-3, -1.0], [1e-3, 2.0, 0.0], [-1.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(rank_tsp((lift @ weights, lift), rng=0).order, np.argsort(-u))
+
+
+def test_row_constants_cancel_in_a_softmax_and_decide_who_is_last():
+    rng = np.random.default_rng(13)
+    scores = rng.standard_normal((8, 8))
+    weights = np.exp(scores)
+    for last in range(8):
+        shifted = scores.copy()
+        shifted[last] -= 100.0
+        moved = np.exp(shifted)
+        np.testing.assert_allclose(
+            moved / moved.sum(axis=1, keepdims=True), weights / weights.sum(axis=1, keepdims=True)
+        )
+        assert rank_tsp(shifted, rng=0).order[-1] == last
