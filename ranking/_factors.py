@@ -56,15 +56,15 @@ def read_factors(scores: tuple[Any, Any]) -> Factors:
             raise BackendError(
                 f"{name} must be {EXPECTED} on the host; got {type(part).__name__}: bring it there first"
             )
+    n, d = np.shape(scores[0])
+    refuse_beyond_memory(
+        n * (CANDIDATE_BYTES + 24.0 * d), what=f"ranking {n} items", instead="rank a subset of the items"
+    )
     left, right = (
         as_float_array(part, name, ndim=2, expected=EXPECTED) for name, part in zip("UV", scores, strict=True)
     )
     if left.shape != right.shape:
         raise InvalidProblemError(f"U and V must be {EXPECTED} of one shape; got {left.shape} and {right.shape}")
-    n, d = left.shape
-    refuse_beyond_memory(
-        n * (CANDIDATE_BYTES + 24.0 * d), what=f"ranking {n} items", instead="rank a subset of the items"
-    )
     largest = float(np.abs(left).max()) * float(np.abs(right).max()) * d
     if not largest <= LARGEST_SCORE:
         raise InvalidProblemError(f"U and V must have inner products below 2**1000; got entries that allow {largest!r}")
