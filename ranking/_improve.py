@@ -6,18 +6,19 @@ import math
 
 from ranking import _kernels_numba as kernels
 from ranking._ascent_numba import ascend as kernels_ascend
+from ranking._bounds import RECURSION_NODES
 from ranking._result import ArborescenceCertificate
 from ranking._run import Run, Tree
 from solvers._core.result import Status
 
-__all__ = ["RESTARTS", "ascend", "grow_tree", "improve"]
+__all__ = ["RESTARTS", "ROUNDED_GAP", "ascend", "grow_tree", "improve"]
 
 # Restarts of the local search and kicks per node and restart; kicks in all stay below KICK_WORK / m.
 RESTARTS = 3
 KICKS = 20
 KICK_WORK = 2e7
 # Node visits per round of kicks, and arc inspections per round of branching.
-ROUND_VISITS = 1e6
+ROUND_VISITS = 2e4
 ROUND_WORK = 2e7
 # Steps of the ascent and the number of nodes up to which it is worth its m^2 a step.
 ASCENT_STEPS = 400
@@ -26,6 +27,8 @@ ASCENT_NODES = 600
 CUT_SHARE = 0.5
 # Growth of a tree between its proofs, each of which costs m^2 a leaf.
 PROOF_GROWTH = 4
+# Gap that roundings alone leave where scores have one scale.
+ROUNDED_GAP = 1e-9
 # Seconds per arc inspection when a tree is proved.
 PROOF_SPEED = 1e-9
 
@@ -90,6 +93,22 @@ def grow_tree(run: Run, tree: Tree, rounds: int, most_bytes: int) -> bool:
             break
     if proved < tree.counts[0]:
         tree.prove()
+    if done and monitor.x is not None and monitor.gap > max(monitor.common.tol, ROUNDED_GAP):
+        _beyond_precision(run)
     if done:
         monitor.finish(Status.CONVERGED if monitor.x is not None else Status.INFEASIBLE)
     return done
+
+
+def _beyond_precision(run: Run) -> None:
+    """An exhausted tree that proves little: its prices have lost the small scores. Sums of a recursion have not."""
+    if run.problem.m <= RECURSION_NODES:
+        if kernels.subset_recursion(run.c, run.tour) < math.inf:
+            run.offer(run.tour)
+        run.prove_small()
+        return
+    run.monitor.finish(
+        Status.NUMERICAL_ERROR,
+        "The scores span more orders of magnitude than double precision tells apart, and the order may be poor: forbid "
+        "the worst arcs, or compress the scale of the scores.",
+    )

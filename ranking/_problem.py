@@ -10,25 +10,29 @@ import numpy as np
 
 from ranking import _kernels_numba as kernels
 from ranking._bounds import LARGEST_SCORE
+from ranking._factors import Factors, are_factors, read_factors
 from solvers._core.arrays import FloatArray, IntArray, as_float_array, refuse_beyond_memory
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_integer
 
-__all__ = ["PathProblem", "path_problem", "read_scores"]
+__all__ = ["LARGE_ITEMS", "PathProblem", "path_problem", "read_scores"]
 
-# Square matrices of doubles that a call holds at once.
-DENSE_MATRICES = 3
+# Items above which memory is estimated, factors stay factors, and the search looks at candidate arcs.
+LARGE_ITEMS = 2000
+# Square matrices of doubles that a search over all arcs holds besides the caller's.
+DENSE_MATRICES = 2
+INSTEAD = "pass float64 scores in C order, or factors (U, V) of them"
 EXPECTED = "a square (n, n) array of scores (forbidden arcs -inf, or +inf when minimising)"
 
 
 @dataclass(frozen=True)
 class PathProblem:
-    """Scores (n, n), the ends asked for (-1: free) and whether the path closes.
+    """Scores (n, n), or more than LARGE_ITEMS of them as factors, the ends asked for (-1: free), whether the path closes.
 
     ``m`` counts the nodes of the cycle: the items, and the depot where the path is open. Costs are sign times scores.
     """
 
-    scores: FloatArray
+    scores: FloatArray | Factors
     start: int
     end: int
     closed: bool
@@ -41,10 +45,22 @@ class PathProblem:
 
     def costs(self, perm: IntArray) -> tuple[FloatArray, float, int]:
         """Cost matrix of the items in the order ``perm``, its largest finite modulus and number of forbidden arcs."""
+        assert not isinstance(self.scores, Factors)
+        if self.n > LARGE_ITEMS:
+            refuse_beyond_memory(
+                8.0 * DENSE_MATRICES * self.m**2,
+                what=f"ranking {self.n} items over all arcs",
+                instead="rank a subset of the items, or use method='auto' without forbidden arcs",
+            )
         c = np.empty((self.m, self.m))
         nans, attractive, forbidden, largest = kernels.build_costs(
             self.scores, perm, self.sign, self.depot, self.start, self.end, c
         )
+        self.refuse(nans, attractive, largest)
+        return c, largest, forbidden
+
+    def refuse(self, nans: int, attractive: int, largest: float) -> None:
+        """Raise if the scores hold NaN, attracting infinities, or moduli whose sums may overflow."""
         if nans:
             raise InvalidProblemError(f"scores must be {EXPECTED}; got {nans} NaN off the diagonal")
         if attractive:
@@ -54,15 +70,20 @@ class PathProblem:
             )
         if largest > LARGEST_SCORE:
             raise InvalidProblemError(f"scores must be {EXPECTED}, of modulus below 2**1000; got {largest!r}")
-        return c, largest, forbidden
+
+    def at(self, tails: IntArray, heads: IntArray) -> FloatArray:
+        """Scores of some arcs."""
+        if isinstance(self.scores, Factors):
+            return self.scores.at(tails, heads)
+        return self.scores[tails, heads]
 
     def arcs(self, order: IntArray) -> list[float]:
         """Scores along the path, the closing arc last."""
         if self.n == 1:
             return []
-        values: list[float] = self.scores[order[:-1], order[1:]].tolist()
+        values: list[float] = self.at(order[:-1], order[1:]).tolist()
         if self.closed:
-            values.append(float(self.scores[order[-1], order[0]]))
+            values.extend(self.at(order[-1:], order[:1]).tolist())
         return values
 
     def value(self, order: IntArray) -> tuple[float, float]:
@@ -91,7 +112,7 @@ class PathProblem:
         elif self.n == 1:
             at = 0
         else:
-            arcs = self.sign * self.scores[np.roll(tour, 1), tour]
+            arcs = self.sign * self.at(np.roll(tour, 1), tour)
             at = int(np.argmax(arcs))
         return np.concatenate([tour[at:], tour[:at]])
 
@@ -101,7 +122,13 @@ def path_problem(scores: Any, start: Any, end: Any, closed: bool, maximize: bool
     for name, flag in (("closed", closed), ("maximize", maximize)):
         if not isinstance(flag, (bool, np.bool_)):
             raise TypeError(f"{name} must be True or False; got {flag!r}")
-    matrix, nodes = read_scores(scores, bool(maximize))
+    matrix: FloatArray | Factors
+    nodes: list[Any] | None = None
+    if are_factors(scores):
+        matrix = read_factors(scores)
+        matrix = matrix if len(matrix) > LARGE_ITEMS else matrix.dense()
+    else:
+        matrix, nodes = read_scores(scores, bool(maximize))
     n = len(matrix)
     ends = []
     for name, node in (("start", start), ("end", end)):
@@ -131,17 +158,19 @@ def read_scores(scores: Any, maximize: bool) -> tuple[FloatArray, list[Any] | No
             raise InvalidProblemError("scores must be a simple directed graph; got a multigraph")
         if not nodes:
             raise InvalidProblemError("scores must be a graph of at least one node; got an empty graph")
+        if len(nodes) > LARGE_ITEMS:
+            refuse_beyond_memory(8.0 * len(nodes) ** 2, what=f"scores of {len(nodes)} items", instead="rank a subgraph")
         place = {node: i for i, node in enumerate(nodes)}
         matrix = np.full((len(nodes), len(nodes)), -np.inf if maximize else np.inf)
         for tail, head, weight in scores.edges(data="weight", default=1.0):
             matrix[place[tail], place[head]] = weight
         return matrix, nodes
+    if not (isinstance(scores, np.ndarray) and scores.dtype == np.float64 and scores.flags.c_contiguous):
+        items = len(scores) if hasattr(scores, "__len__") else 0
+        if items > LARGE_ITEMS:
+            refuse_beyond_memory(8.0 * items**2, what=f"a float64 copy of the scores of {items} items", instead=INSTEAD)
     matrix = as_float_array(scores, "scores", ndim=2, finite=False, expected=EXPECTED)
     n, columns = matrix.shape
     if n != columns:
         raise InvalidProblemError(f"scores must be {EXPECTED}; got shape {matrix.shape}")
-    if n > 2000:
-        refuse_beyond_memory(
-            8.0 * DENSE_MATRICES * (n + 1) ** 2, what=f"ranking {n} items", instead="rank a subset of the items"
-        )
     return matrix, None

@@ -12,16 +12,18 @@ import numpy as np
 
 from ranking import _kernels_numba as kernels
 from ranking._bounds import RECURSION_NODES
+from ranking._factors import Factors, are_factors
 from ranking._improve import RESTARTS, ascend, grow_tree, improve
+from ranking._large import LargeRun, survey
 from ranking._precedence_numba import profile_fits
-from ranking._problem import path_problem
+from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._result import RankingResult
 from ranking._run import Run, Tree
 from solvers._catalogue import entry_named
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError, SolverWarning
-from solvers._core.options import check_common, check_integer
+from solvers._core.options import Common, check_common, check_integer
 from solvers._core.random import RNG
 from solvers._core.result import Status
 
@@ -29,6 +31,8 @@ __all__ = ["path_order", "rank_tsp"]
 
 # Items up to which "auto" prefers the subset recursion.
 SMALL_ITEMS = 7
+# Methods that look at candidate arcs only where there are thousands of items.
+CANDIDATE_METHODS = ("auto", "heuristic", "greedy")
 # Items from which the fit of the decoder is judged.
 WARNED_ITEMS = 10
 # Rounds (max_iter) by default; each is a few milliseconds of work.
@@ -79,10 +83,11 @@ def rank_tsp(
 
     Parameters
     ----------
-    scores : (n, n) array_like or networkx.DiGraph
+    scores : (n, n) array_like, networkx.DiGraph, or tuple (U, V) of two (n, d) array_like
         Any unit. ``-inf`` (``+inf`` when minimising) forbids an arc, as does an absent edge of a graph, whose
         ``weight`` attribute (default 1) is the score. The diagonal is ignored.
-        NumPy, lists, pandas; not modified.
+        NumPy, lists, pandas; not modified. A tuple of two matrices stands for ``U @ V.T`` and is never multiplied out
+        beyond 2000 items.
     start, end : int or node, optional
         First and last item; free by default. ``end`` has no meaning for a closed path.
     closed : bool
@@ -137,10 +142,18 @@ def rank_tsp(
     one augmenting path. For nearly symmetric scores paths are also turned round, in constant time per trial by prefix
     sums, and node potentials are raised towards the subtour bound.
 
-    A ``SolverWarning`` says so where the scores look like precedence scores, for which a path is the wrong decoder.
+    Where an exhausted tree proves little, because huge and tiny scores meet, up to 16 items are solved by the recursion, whose
+    sums lose nothing; more end as NUMERICAL_ERROR.
+
+    A ``SolverWarning`` says so where up to 2000 items have scores that look like precedence scores, for which a path is
+    the wrong decoder.
+
+    Beyond 2000 items without forbidden arcs, every method but "exact" looks at candidate arcs: a sparse assignment problem
+    grows by the arcs that a pass over all of them prices out, its cycles are patched and improved by segment exchange, and
+    the bound is that of its prices. Items by the hundred thousand are then a matter of minutes, and memory of n.
 
     *Complexity.* O(n^3) at worst and about O(n^2) on typical scores for the first pass; exponential in the worst case
-    for a proof. Memory: three n x n matrices and the tree.
+    for a proof. Memory: two n x n matrices and the tree; beyond 2000 items, and without "exact", about 4 kB an item.
 
     References
     ----------
@@ -176,17 +189,40 @@ def rank_tsp(
     settings = common.settings(PathSettings)
     check_integer("options['certificate_bytes']", settings.certificate_bytes, low=0)
     if type(scores) is not np.ndarray or backend != "auto":
-        choose_backend("ranking", backend, entry.backends, scores=None if hasattr(scores, "adjacency") else scores)
+        plain = hasattr(scores, "adjacency") or are_factors(scores)
+        choose_backend("ranking", backend, entry.backends, scores=None if plain else scores)
     problem = path_problem(scores, start, end, closed, maximize)
-    run = Run(problem, common, method=method, max_iter=EXACT_ROUNDS)
+    run = _new_run(problem, common)
     if x0 is not None:
         _start_from(run, x0)
-    _solve(run, settings)
+    if isinstance(run, LargeRun):
+        run.solve()
+    else:
+        _solve(run, settings)
     result = run.monitor.result()
     assert isinstance(result, RankingResult)
-    if result.order is not None and maximize and not (closed or run.forbidden) and problem.n >= WARNED_ITEMS:
+    if (
+        result.order is not None
+        and maximize
+        and not closed
+        and WARNED_ITEMS <= problem.n <= LARGE_ITEMS
+        and not run.forbidden
+    ):
         _warn_of_precedence(problem.scores, result.order)
     return result
+
+
+def _new_run(problem: PathProblem, common: Common) -> Run:
+    """A run over all arcs, or over candidates where there are thousands of items."""
+    method = common.method
+    if isinstance(problem.scores, Factors) and method not in CANDIDATE_METHODS:
+        raise InvalidProblemError(
+            f"method={method!r} takes factors of up to {LARGE_ITEMS} items; got {problem.n}: use method='auto', or pass "
+            "the matrix U @ V.T"
+        )
+    if problem.n > LARGE_ITEMS and method in CANDIDATE_METHODS and not survey(problem):
+        return LargeRun(problem, common, method=method, max_iter=EXACT_ROUNDS)
+    return Run(problem, common, method=method, max_iter=EXACT_ROUNDS)
 
 
 def path_order(scores: FloatArray, *, closed: bool, rng: np.random.Generator) -> IntArray:
@@ -223,6 +259,8 @@ def _solve(run: Run, settings: PathSettings) -> None:
     monitor.checkpoint()
     if monitor.status is None and method != "greedy":
         _close_gap(run, settings.certificate_bytes)
+    if monitor.certificate is None:
+        run.prove_root()
     monitor.finish(Status.CONVERGED if monitor.x is not None else Status.STALLED)
 
 
@@ -231,16 +269,19 @@ def _close_gap(run: Run, most_bytes: int) -> None:
     method = run.monitor.common.method
     distance = run.upper - run.lower
     loose = not distance <= LOOSE_GAP * abs(run.upper)
+    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
+    if run.monitor.certificate is None and (hopeless or method == "heuristic"):
+        run.prove_root()
     if method == "heuristic":
+        improve(run, range(1), turn=loose)
         ascend(run)
-        improve(run, range(RESTARTS), turn=loose)
+        improve(run, range(1, RESTARTS), turn=loose)
         return
     tree = Tree(run)
-    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
     if not hopeless and grow_tree(run, tree, FIRST_ROUNDS if loose else TIGHT_ROUNDS, most_bytes):
         return
-    ascend(run)
     improve(run, range(1), turn=loose)
+    ascend(run)
     if grow_tree(run, tree, LOOSE_ROUNDS, most_bytes):
         return
     improve(run, range(1, RESTARTS), turn=loose)
@@ -255,7 +296,14 @@ def _root(run: Run) -> bool:
     """Assignment, patching and local search; False if the problem has no answer."""
     run.allocate()
     code, run.lower, cost = kernels.solve_root(run.c, run.d, run.x, run.y, run.u, run.v, run.near, run.tour)
-    run.prove_root(ray=code == 1)
+    common = run.monitor.common
+    observed = (
+        (common.callback, common.time_limit, common.max_iter) != (None, None, None) or common.history or common.verbose
+    )
+    # Where branching follows at once, its tree proves more than its root.
+    branches = code == 0 and common.method in ("auto", "exact") and cost - run.lower > common.tol * abs(cost)
+    if observed or not branches:
+        run.prove_root(ray=code == 1)
     if code == 1:
         run.monitor.finish(Status.INFEASIBLE)
         return False
@@ -303,5 +351,5 @@ def _start_from(run: Run, x0: Any) -> None:
     place[run.perm] = np.arange(problem.n)
     tour = place[order]
     run.tour[:] = np.append(tour, problem.n) if problem.depot else tour
-    run.upper = float(kernels.tour_cost(run.d, run.tour))
+    run.upper = run.cost(run.tour)
     run.offer(run.tour)

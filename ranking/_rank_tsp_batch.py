@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ranking._batch_array import solve_on_arrays
+from ranking._improve import ROUNDED_GAP
 from ranking._problem import EXPECTED
 from ranking._rank_tsp import PathSettings, rank_tsp
 from ranking._result import BranchCertificate, Certificate, RankingResult, RecursionCertificate
@@ -280,7 +281,7 @@ def padded(scores: Any, lengths: Any) -> tuple[FloatArray, IntArray]:
 def _solve(
     table: FloatArray, sizes: IntArray, ends: list[int], problem: Mapping[str, Any], monitor: Monitor, options: Any
 ) -> RankingBatch:
-    from ranking._batch_numba import ATTRACTIVE, INFEASIBLE, NOT_A_NUMBER, TOO_LARGE, UNPROVED, solve_groups
+    from ranking._batch_numba import ATTRACTIVE, INFEASIBLE, NOT_A_NUMBER, PROVED, TOO_LARGE, UNPROVED, solve_groups
 
     total, n = len(sizes), table.shape[1]
     m = n + (not problem["closed"])
@@ -320,6 +321,8 @@ def _solve(
                     raise InvalidProblemError(f"scores[{g}] must be {EXPECTED}; got {what} off the diagonal")
             packed.add(chosen, count[chosen], [*(slab[:k] for slab in slabs), rays[:k]], prices[:k])
             status[chosen] = np.where(code[chosen] == INFEASIBLE, int(Status.INFEASIBLE), int(Status.CONVERGED))
+    # Trees that are exhausted and prove little have lost small scores among huge ones.
+    code[(code == PROVED) & (_gaps(fun, bound, size, sign) > max(monitor.common.tol, ROUNDED_GAP))] = UNPROVED
     hard: dict[int, Certificate] = {}
     for g in map(int, np.flatnonzero((code == UNPROVED) & (status != int(Status.TIME_LIMIT)))):
         if monitor.out_of_time():

@@ -39,20 +39,23 @@ class Run:
     """
 
     def __init__(self, problem: PathProblem, common: Common, *, method: str, max_iter: int) -> None:
-        self.problem = problem
-        n, m = problem.n, problem.m
-        self.perm = common.rng.permutation(n)
+        self.open(problem, common, method=method, max_iter=max_iter)
+        m = problem.m
         self.c, self.largest, self.forbidden = problem.costs(self.perm)
-        self.nodes_of: IntArray = np.append(self.perm, n) if problem.depot else self.perm
         self.d = self.c
-        self.barrier = math.inf
         ends_fixed = problem.depot and (problem.start >= 0 or problem.end >= 0)
         if self.forbidden or ends_fixed:
             huge = 4.0 * (m + 1) * self.largest if self.largest > 0 else 1.0
             self.d = np.where(np.isinf(self.c), huge, self.c)
             self.barrier = 0.5 * huge
-        self.tour = np.zeros(m, dtype=np.int64)
-        self.upper = math.inf
+
+    def open(self, problem: PathProblem, common: Common, *, method: str, max_iter: int) -> None:
+        """Number the items at random and start the monitor."""
+        self.problem = problem
+        self.perm = common.rng.permutation(problem.n)
+        self.nodes_of: IntArray = np.append(self.perm, problem.n) if problem.depot else self.perm
+        self.tour = np.zeros(problem.m, dtype=np.int64)
+        self.upper, self.barrier = math.inf, math.inf
         self.monitor = Monitor(
             common,
             sense="max" if problem.maximize else "min",
@@ -62,6 +65,10 @@ class Run:
             method=method,
             backend="numba",
         )
+
+    def cost(self, tour: IntArray) -> float:
+        """Cost of a cycle in this run's numbering."""
+        return float(kernels.tour_cost(self.d, tour))
 
     def allocate(self) -> None:
         """Room for the assignment and the neighbour lists."""

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ranking._bounds import LARGEST_SCORE, VERIFY, cycle_bound, sound
-from ranking._problem import PathProblem, path_problem
+from ranking._factors import Factors
+from ranking._large_bounds import streamed_bound
+from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._rank_tsp_batch import RankingBatch, padded
-from ranking._result import RankingResult
+from ranking._result import BranchCertificate, RankingResult
 from solvers._core.arrays import FloatArray, to_host
 from solvers._core.linalg import UNIT
 from solvers._core.proofs import damage, judge
@@ -65,6 +67,9 @@ def verify_rank_tsp_batch(
     table, sizes = padded(scores if isinstance(scores, (list, tuple)) else to_host(scores), lengths)
     if not (np.array_equal(sizes, result.lengths) and np.array_equal(to_host(result.x), result.order)):
         return Verification(False, math.nan, math.nan, math.inf, "the group sizes differ, or x and order")
+    wrong = _batch_damage(result)
+    if wrong:
+        return Verification(False, math.nan, math.nan, math.inf, wrong)
     fun = bound = gap = 0.0
     for g, n in enumerate(sizes):
         group = result[g]
@@ -91,15 +96,36 @@ def verify_rank_tsp_batch(
     )
 
 
+def _batch_damage(result: RankingBatch) -> str:
+    """What contradicts itself in the statuses of the groups: OPTIMAL means a gap of at most ``tol``."""
+    tol, status, gap = result["tol"], np.asarray(result["status"]), np.asarray(result["gap"])
+    if not (isinstance(tol, float) and tol >= 0.0):
+        return f"tol must be a number >= 0; got {tol!r}"
+    if status.shape != result.lengths.shape or gap.shape != result.lengths.shape:
+        return "status and gap must have one entry per group"
+    wrong = np.flatnonzero((status == int(Status.OPTIMAL)) & ~(gap <= tol))
+    return f"group {wrong[0]}: status is OPTIMAL with gap {gap[wrong[0]]!r} above tol {tol!r}" if len(wrong) else ""
+
+
 def proved(problem: PathProblem, certificate: object) -> float:
     """Lower bound on the cost of every cycle that the certificate proves, -inf where it is malformed."""
     if not sound(certificate, problem.m):
         return -math.inf
+    if problem.n > LARGE_ITEMS and isinstance(certificate, BranchCertificate) and _is_root(certificate):
+        return streamed_bound(problem, certificate.prices[certificate.leaf[0]], VERIFY)
+    if isinstance(problem.scores, Factors):
+        return -math.inf
     return cycle_bound(plain_costs(problem), certificate, VERIFY)  # type: ignore[arg-type]
+
+
+def _is_root(certificate: BranchCertificate) -> bool:
+    """Whether the tree is one leaf with finite prices."""
+    return len(certificate.parent) == 1 and not certificate.ray[0]
 
 
 def plain_costs(problem: PathProblem) -> FloatArray:
     """Costs in the caller's numbering, the depot last."""
+    assert not isinstance(problem.scores, Factors)
     n = problem.n
     c = np.full((problem.m, problem.m), np.inf)
     c[:n, :n] = problem.sign * problem.scores

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ranking._precedence import rank_linear as run_rank_linear
+from ranking._problem import LARGE_ITEMS
 from ranking._rank_tsp import rank_tsp as run_rank_tsp
 from ranking._rank_tsp_batch import rank_tsp_batch as run_rank_tsp_batch
 
@@ -12,13 +13,16 @@ __all__ = ["rank_linear", "rank_tsp", "rank_tsp_batch"]
 
 
 def rank_tsp() -> None:
-    """Recursion, assignment, branch and bound, local search and the arborescence bound."""
+    """Recursion, assignment, branch and bound, local search, the arborescence bound, and candidate arcs."""
     rng = np.random.default_rng(0)
     points = rng.random((12, 2))
     near_symmetric = -np.hypot(*(points[:, None] - points).T) + 0.01 * rng.random((12, 12))
     run_rank_tsp(near_symmetric, method="exact", rng=0, max_iter=3)
     run_rank_tsp(near_symmetric, method="heuristic", rng=0, max_iter=3)
     run_rank_tsp(near_symmetric[:3, :3], method="dynamic-programming", rng=0)
+    factors = rng.random((LARGE_ITEMS + 1, 2)), rng.random((LARGE_ITEMS + 1, 2))
+    run_rank_tsp(factors, method="greedy", rng=0)
+    run_rank_tsp(factors[0] @ factors[1].T, method="greedy", rng=0)
 
 
 def rank_tsp_batch() -> None:

@@ -101,3 +101,22 @@ def test_tampered_batches_are_refused():
 def test_wrong_input_is_named(arguments, words):
     with pytest.raises(InvalidProblemError, match=words):
         rank_tsp_batch(*arguments)
+
+
+def test_an_optimal_group_has_a_gap_within_the_tolerance():
+    rng = np.random.default_rng(1)
+    points = rng.random((4, 16, 2))
+    scores = -np.hypot(*np.moveaxis(points[:, :, None] - points[:, None], -1, 0))
+    batch = rank_tsp_batch(scores, rng=0, tol=1e-2)
+    assert verify(batch, scores)
+    claimed = type(batch)(**{**batch, "tol": 0.0, "status": np.zeros(4, np.int64), "success": True})
+    assert not verify(claimed, scores)
+    assert not verify(type(batch)(**{**batch, "tol": None}), scores)
+
+
+def test_groups_over_many_orders_of_magnitude_are_as_good_as_alone():
+    rng = np.random.default_rng(3)
+    scores = rng.random((40, 9, 9)) * 10.0 ** rng.uniform(-300, 0, (40, 9, 9))
+    batch = rank_tsp_batch(scores, maximize=False, rng=0)
+    assert verify(batch, scores, maximize=False)
+    assert batch.gap.max() <= 1e-6

@@ -262,3 +262,73 @@ def test_the_reference_model_bounds_the_path(name):
     model.solve(solver="CLARABEL")
     assert model.value >= best - 1e-6
     assert model.value <= rank_tsp(scores, method="heuristic", rng=0, max_iter=1).bound + 1e-6 or name == "lower"
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_scores_over_many_orders_of_magnitude_are_solved_or_refused(maximize):
+    rng = np.random.default_rng(6)
+    for span in (12, 50, 150, 300):
+        for n in (9, 12, 20, 30):
+            exponents = rng.uniform(-span, min(span, 150), (n, n))
+            scores = rng.random((n, n)) * 10.0**exponents
+            result = rank_tsp(scores, maximize=maximize, rng=0)
+            assert verify(result, scores, maximize=maximize)
+            if result.status is Status.NUMERICAL_ERROR:
+                assert span > 12
+                assert n > 16
+                assert "magnitude" in result.message
+                continue
+            assert result.status is Status.OPTIMAL
+            if n <= 12:
+                best = rank_tsp(scores, maximize=maximize, method="dynamic-programming", rng=0)
+                assert abs(result.fun - best.fun) <= 1e-6 * abs(best.fun)
+
+
+def test_ties_are_relabelled_with_the_items():
+    rng = np.random.default_rng(9)
+    scores = rng.integers(0, 2, (6, 6)).astype(float)
+    np.fill_diagonal(scores, 0.0)
+    perm = rng.permutation(6)
+    draws = 400
+    seen = [{}, {}]
+    for seed in range(draws):
+        one = tuple(rank_tsp(scores, rng=seed).order.tolist())
+        other = tuple(perm[rank_tsp(scores[np.ix_(perm, perm)], rng=draws + seed).order].tolist())
+        for counts, order in zip(seen, (one, other), strict=True):
+            counts[order] = counts.get(order, 0) + 1
+    assert len(seen[0]) > 1
+    # The same distribution over the same best orders, up to sampling.
+    for order in seen[0].keys() | seen[1].keys():
+        assert abs(seen[0].get(order, 0) - seen[1].get(order, 0)) <= 5 * math.sqrt(2 * draws / 4)
+
+
+def test_bilinear_scores_without_a_constant_do_not_know_direction():
+    rng = np.random.default_rng(11)
+    X, W = rng.standard_normal((12, 4)), rng.standard_normal((4, 4))
+    one, other = rank_tsp((X @ W, X), rng=0), rank_tsp((-X @ W, -X), rng=0)
+    np.testing.assert_array_equal(one.order, other.order)
+    assert one.fun == other.fun
+
+
+def test_functions_of_one_score_reproduce_its_order():
+    u = np.random.default_rng(12).standard_normal(20)
+    difference = u[:, None] - u
+    scores = -(difference**2) + 1e-3 * difference
+    np.testing.assert_array_equal(rank_tsp(scores, rng=0).order, np.argsort(-u))
+    lift = np.stack([np.ones_like(u), u, u * u], axis=1)
+    weights = np.array([[0.0, -1e-3, -1.0], [1e-3, 2.0, 0.0], [-1.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(rank_tsp((lift @ weights, lift), rng=0).order, np.argsort(-u))
+
+
+def test_row_constants_cancel_in_a_softmax_and_decide_who_is_last():
+    rng = np.random.default_rng(13)
+    scores = rng.standard_normal((8, 8))
+    weights = np.exp(scores)
+    for last in range(8):
+        shifted = scores.copy()
+        shifted[last] -= 100.0
+        moved = np.exp(shifted)
+        np.testing.assert_allclose(
+            moved / moved.sum(axis=1, keepdims=True), weights / weights.sum(axis=1, keepdims=True)
+        )
+        assert rank_tsp(shifted, rng=0).order[-1] == last

@@ -1,0 +1,598 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+r"""Compiled kernels for thousands of items: assignment, patching and segment exchange on candidate arcs.
+
+Nothing of size n^2 is stored. Arc costs c_ij come from a tuple ``arcs`` = (scores, perm, sign, P, Q, start, end, huge):
+sign times an entry of the caller's matrix, read through the random order ``perm``, or the inner product <P_i, Q_j> where
+the matrix is empty; node n is the depot, and ``huge`` stands for a forbidden arc. The search looks at a sparse graph of
+candidates (row pointers, columns, costs), which passes over all n^2 arcs extend by the arcs of least reduced cost until
+none is negative: column generation for the assignment problem. The graph always holds the cycle 0, 1, ..., m - 1, so
+that it has a perfect matching and every set of nodes can be left.
+
+References: Volgenant, Linear and semi-assignment problems: a core oriented approach, Comput. Oper. Res. 23, 1996; Karp,
+SIAM J. Comput. 8, 1979 (patching).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from solvers._core.jit import njit
+
+__all__ = [
+    "augment_rows",
+    "cheapest_columns",
+    "column_minima",
+    "exchange",
+    "extend",
+    "nearest_dense",
+    "nearest_factors",
+    "nearest_rows",
+    "patch_cycles",
+    "price_rows",
+    "successors",
+    "survey",
+    "tour_value",
+]
+
+# Columns whose reduced costs are held at once, and rows that share them while they are in the cache.
+TILE = 1024
+ROWS = 64
+STRIDE = 64
+# Coordinates that are multiplied at a time.
+EIGHT = 8
+
+
+@njit(parallel=True)
+def survey(scores, sign):
+    """Numbers of NaN, of attracting infinities and of forbidden arcs off the diagonal, and the largest finite modulus."""
+    n = scores.shape[0]
+    counts = np.zeros((n, 3), np.int64)
+    largest = np.zeros(n)
+    for i in numba.prange(n):
+        for j in range(n):
+            value = sign * scores[i, j]
+            if i != j and not abs(value) <= largest[i]:
+                if math.isnan(value):
+                    counts[i, 0] += 1
+                elif value == -np.inf:
+                    counts[i, 1] += 1
+                elif value == np.inf:
+                    counts[i, 2] += 1
+                else:
+                    largest[i] = abs(value)
+    return counts[:, 0].sum(), counts[:, 1].sum(), counts[:, 2].sum(), largest.max()
+
+
+@njit()
+def arc_cost(arcs, i, j):
+    """c_ij."""
+    scores, perm, sign, P, Q, start, end, huge = arcs
+    n = len(perm)
+    if i == n:
+        return 0.0 if start < 0 or j == start else huge
+    if j == n:
+        return 0.0 if end < 0 or i == end else huge
+    if i == j:
+        return huge
+    if scores.shape[0] > 0:
+        return sign * scores[perm[i], perm[j]]
+    total = 0.0
+    for k in range(P.shape[1]):
+        total += P[i, k] * Q[j, k]
+    return total
+
+
+@njit()
+def tour_value(arcs, tour):
+    """Cost of a closed tour."""
+    total = arc_cost(arcs, tour[-1], tour[0])
+    for k in range(len(tour) - 1):
+        total += arc_cost(arcs, tour[k], tour[k + 1])
+    return total
+
+
+@njit()
+def column_minima(arcs, v):
+    """v_j = min_i c_ij over the items."""
+    scores, perm, sign, _P, _Q, _start, _end, _huge = arcs
+    n = len(perm)
+    v[:n] = np.inf
+    for i in range(n):
+        row = scores[perm[i]]
+        for j in range(n):
+            value = sign * row[perm[j]]
+            if value < v[j] and i != j:
+                v[j] = value
+
+
+@njit()
+def insert(value, j, values, near):
+    """Put a column into the ascending list of the best ones."""
+    k = len(values) - 1
+    while k > 0 and values[k - 1] > value:
+        values[k] = values[k - 1]
+        near[k] = near[k - 1]
+        k -= 1
+    values[k] = value
+    near[k] = j
+
+
+@njit(parallel=True)
+def nearest_dense(arcs, v, rows, values, near):
+    """The items j of least c_ij - v_j for some items, ascending; scans begin behind i, so that ties differ."""
+    scores, perm, sign, _P, _Q, _start, _end, _huge = arcs
+    n = len(perm)
+    for at in numba.prange(len(rows)):
+        i = rows[at]
+        values[i] = np.inf
+        near[i] = -1
+        row = scores[perm[i]]
+        worst = np.inf
+        j = i
+        for _ in range(n - 1):
+            j = j + 1 if j + 1 < n else 0
+            value = sign * row[perm[j]] - v[j]
+            if value < worst:
+                insert(value, j, values[i], near[i])
+                worst = values[i, -1]
+
+
+@njit()
+def nearest_rows(arcs, u, values, near):
+    """The items i of least c_ij - u_i for each item j, ascending, from a matrix that is read row by row."""
+    scores, perm, sign, _P, _Q, _start, _end, _huge = arcs
+    n = len(perm)
+    values[:] = np.inf
+    near[:] = -1
+    for i in range(n):
+        row = scores[perm[i]]
+        for j in range(n):
+            value = sign * row[perm[j]] - u[i]
+            if value < values[j, -1] and i != j:
+                insert(value, i, values[j], near[j])
+
+
+@njit(fastmath={"nnan", "nsz", "contract"})
+def reduced_tile(p, QT, left, width, v, held):
+    """held_j = <p, Q_j> - v_j for ``width`` columns from ``left`` on, coordinates eight at a time."""
+    prices = v[left : left + width]
+    for k in range(0, len(p), EIGHT):
+        a, b, c, d = QT[k, left:], QT[k + 1, left:], QT[k + 2, left:], QT[k + 3, left:]
+        e, f, g, h = QT[k + 4, left:], QT[k + 5, left:], QT[k + 6, left:], QT[k + 7, left:]
+        p0, p1, p2, p3, p4, p5, p6, p7 = p[k], p[k + 1], p[k + 2], p[k + 3], p[k + 4], p[k + 5], p[k + 6], p[k + 7]
+        if k == 0:
+            for j in range(width):
+                held[j] = (
+                    ((p0 * a[j] + p1 * b[j]) + (p2 * c[j] + p3 * d[j]))
+                    + ((p4 * e[j] + p5 * f[j]) + (p6 * g[j] + p7 * h[j]))
+                    - prices[j]
+                )
+        else:
+            for j in range(width):
+                held[j] += ((p0 * a[j] + p1 * b[j]) + (p2 * c[j] + p3 * d[j])) + (
+                    (p4 * e[j] + p5 * f[j]) + (p6 * g[j] + p7 * h[j])
+                )
+
+
+@njit(fastmath={"nnan", "nsz"})
+def below(held, worst, lows, found):
+    """Positions of ``held`` (TILE) below ``worst``; returns how many. Minima over strides first, which vectorise."""
+    lows[:] = held[:STRIDE]
+    for first in range(STRIDE, TILE, STRIDE):
+        part = held[first : first + STRIDE]
+        for j in range(STRIDE):
+            lows[j] = part[j] if part[j] < lows[j] else lows[j]
+    count = 0
+    for j in range(STRIDE):
+        if lows[j] < worst:
+            for at in range(j, TILE, STRIDE):
+                if held[at] < worst:
+                    found[count] = at
+                    count += 1
+    return count
+
+
+@njit(parallel=True)
+def nearest_factors(P, QT, v, rows, values, near):
+    """The same for c_ij = <P_i, Q_j>, QT (d, n), d a multiple of eight; blocks of rows share each tile of columns."""
+    n = QT.shape[1]
+    tiles = (n + TILE - 1) // TILE
+    blocks = (len(rows) + ROWS - 1) // ROWS
+    for block in numba.prange(blocks):
+        mine = rows[block * ROWS : min((block + 1) * ROWS, len(rows))]
+        held, lows, found = np.full(TILE, np.inf), np.empty(STRIDE), np.empty(TILE, np.int64)
+        for i in mine:
+            values[i] = np.inf
+            near[i] = -1
+        for t in range(tiles):
+            # Blocks begin at tiles of their own, so that ties differ.
+            left = ((t + mine[0] // TILE) % tiles) * TILE
+            width = min(TILE, n - left)
+            held[width:] = np.inf
+            for i in mine:
+                reduced_tile(P[i], QT, left, width, v, held)
+                if left <= i < left + width:
+                    held[i - left] = np.inf
+                count = below(held, values[i, -1], lows, found)
+                for k in range(count):
+                    at = found[k]
+                    if held[at] < values[i, -1]:
+                        insert(held[at], left + at, values[i], near[i])
+
+
+@njit()
+def cheapest_columns(v, count, near):
+    """The ``count`` items of greatest price: candidates of the depot, whose arcs all cost 0."""
+    values = np.full(len(near), np.inf)
+    near[:] = -1
+    for j in range(count):
+        if -v[j] < values[-1]:
+            insert(-v[j], j, values, near)
+    return values[0]
+
+
+@njit()
+def extend(arcs, near, indptr, column, m):
+    """The old graph and the arcs to ``near``; every row also keeps the arc to its successor and to the depot."""
+    _scores, perm, _sign, _P, _Q, start, end, _huge = arcs
+    n = len(perm)
+    width = near.shape[1]
+    room = len(column) + m * (width + 2)
+    pointers = np.zeros(m + 1, np.int64)
+    columns = np.empty(room, np.int32)
+    costs = np.empty(room)
+    mark = np.full(m, -1)
+    count = 0
+    for i in range(m):
+        for k in range(-2, indptr[i + 1] - indptr[i] + width):
+            if k == -2:
+                j = i + 1 if i + 1 < m else 0
+            elif k == -1:
+                j = m - 1
+            elif k < width:
+                j = near[i, k]
+            else:
+                j = column[indptr[i] + k - width]
+            if j < 0 or j == i or mark[j] == i:
+                continue
+            if (i == n and start >= 0 and j != start) or (j == n and end >= 0 and i != end):
+                continue
+            mark[j] = i
+            columns[count] = j
+            costs[count] = arc_cost(arcs, i, j)
+            count += 1
+        pointers[i + 1] = count
+    return pointers, columns[:count].copy(), costs[:count].copy()
+
+
+@njit()
+def price_rows(indptr, column, cost, x, y, u, v, low, eps, free):
+    """u_i = min(candidates, ``low``) and the rows whose arc is missing or not tight, which become free; how many."""
+    m = len(x)
+    count = 0
+    for i in range(m):
+        least, own = low[i], np.inf
+        for e in range(indptr[i], indptr[i + 1]):
+            value = cost[e] - v[column[e]]
+            least = min(least, value)
+            if column[e] == x[i]:
+                own = value
+        u[i] = least
+        if x[i] < 0 or not own <= least + eps:
+            if x[i] >= 0:
+                y[x[i]] = -1
+                x[i] = -1
+            free[count] = i
+            count += 1
+    return count
+
+
+@njit()
+def reduce_rows(indptr, column, cost, x, y, u, v, free, count):
+    """Augmenting row reduction: a free row takes its best column and lowers its price to the second best's level."""
+    m = len(x)
+    k, waiting, steps = 0, 0, 0
+    while k < count:
+        i = free[k]
+        k += 1
+        steps += 1
+        low, second, first, other = np.inf, np.inf, -1, -1
+        for e in range(indptr[i], indptr[i + 1]):
+            value = cost[e] - v[column[e]]
+            if value < low:
+                second, other = low, first
+                low, first = value, column[e]
+            elif value < second:
+                second, other = value, column[e]
+        u[i] = low
+        if second == np.inf or steps > 4 * m:
+            free[waiting] = i
+            waiting += 1
+            continue
+        u[i] = second
+        lowered = low < second
+        if lowered:
+            v[first] -= second - low
+        elif y[first] >= 0:
+            first = other
+        holder = y[first]
+        x[i] = first
+        y[first] = i
+        if holder >= 0:
+            x[holder] = -1
+            if lowered and k > 0:
+                k -= 1
+                free[k] = holder
+            else:
+                free[waiting] = holder
+                waiting += 1
+    return waiting
+
+
+@njit()
+def rise(heap, where, dist, position):
+    """Move a heap entry towards the root."""
+    j = heap[position]
+    while position > 0:
+        above = (position - 1) >> 1
+        if dist[heap[above]] <= dist[j]:
+            break
+        heap[position] = heap[above]
+        where[heap[position]] = position
+        position = above
+    heap[position] = j
+    where[j] = position
+
+
+@njit()
+def take(heap, where, dist, count):
+    """Remove the first of ``count`` entries; returns it."""
+    top, j = heap[0], heap[count - 1]
+    where[top] = -1
+    count -= 1
+    position = 0
+    while True:
+        child = 2 * position + 1
+        if child >= count:
+            break
+        if child + 1 < count and dist[heap[child + 1]] < dist[heap[child]]:
+            child += 1
+        if dist[heap[child]] >= dist[j]:
+            break
+        heap[position] = heap[child]
+        where[heap[position]] = position
+        position = child
+    if count > 0:
+        heap[position] = j
+        where[j] = position
+    return top
+
+
+@njit()
+def augment_rows(indptr, column, cost, x, y, u, v, free, first, last):
+    """Shortest augmenting paths (Dijkstra with a heap) from the rows free[first:last]."""
+    m = len(x)
+    dist, pred = np.empty(m), np.empty(m, np.int64)
+    stamp, where = np.full(m, -1), np.full(m, -1)
+    heap, done = np.empty(m, np.int64), np.empty(m, np.int64)
+    for at in range(first, last):
+        row = free[at]
+        i, mu, count, settled, sink, reach = row, 0.0, 0, 0, -1, np.inf
+        while True:
+            base = mu - u[i]
+            for e in range(indptr[i], indptr[i + 1]):
+                j = column[e]
+                value = base + cost[e] - v[j]
+                if value < mu:
+                    value = mu
+                if value >= reach or (stamp[j] == at and (where[j] < 0 or value >= dist[j])):
+                    continue
+                dist[j], pred[j] = value, i
+                if y[j] < 0:
+                    reach, sink = value, j
+                if stamp[j] != at:
+                    stamp[j] = at
+                    where[j] = count
+                    heap[count] = j
+                    count += 1
+                rise(heap, where, dist, where[j])
+            if count == 0:
+                break
+            j = take(heap, where, dist, count)
+            count -= 1
+            mu = dist[j]
+            if y[j] < 0:
+                sink = j
+                break
+            done[settled] = j
+            settled += 1
+            i = y[j]
+        for k in range(count):
+            where[heap[k]] = -1
+        if sink < 0:
+            return at - first
+        for k in range(settled):
+            j = done[k]
+            shift = mu - dist[j]
+            v[j] -= shift
+            u[y[j]] += shift
+        u[row] += mu
+        j = sink
+        while True:
+            i = pred[j]
+            y[j] = i
+            j, x[i] = x[i], j
+            if i == row:
+                break
+    return last - first
+
+
+@njit()
+def patch_cycles(arcs, indptr, column, x, y, lots):
+    """Merge one cycle into another by the best exchange along a candidate arc, until one is left.
+
+    The smallest goes first, or, where there are ``lots`` (m), that of the least lot.
+    """
+    m = len(x)
+    label = np.full(m, -1)
+    size = np.empty(m, np.int64)
+    member = np.empty(m, np.int64)
+    count = 0
+    for i in range(m):
+        if label[i] < 0:
+            j, k = i, 0
+            while label[j] < 0:
+                label[j] = count
+                k += 1
+                j = x[j]
+            size[count], member[count] = k, i
+            count += 1
+    drawn = len(lots) > 0
+    key = lots[:count].copy() if drawn else size[:count].astype(np.float64)
+    heap, where = np.arange(count), np.arange(count)
+    for k in range(count):
+        rise(heap, where, key, k)
+    while count > 1:
+        small = take(heap, where, key, count)
+        count -= 1
+        best, at, to = np.inf, -1, -1
+        i = member[small]
+        for _ in range(size[small]):
+            for e in range(indptr[i], indptr[i + 1]):
+                j = column[e]
+                if label[j] != small:
+                    k = y[j]
+                    delta = (
+                        arc_cost(arcs, i, j) - arc_cost(arcs, k, j) + arc_cost(arcs, k, x[i]) - arc_cost(arcs, i, x[i])
+                    )
+                    if delta < best or at < 0:
+                        best, at, to = delta, i, j
+            i = x[i]
+        target, tail, head = label[to], y[to], x[at]
+        i = member[small]
+        for _ in range(size[small]):
+            label[i] = target
+            i = x[i]
+        x[at], y[to] = to, at
+        x[tail], y[head] = head, tail
+        size[target] += size[small]
+        if drawn:
+            continue
+        # A cycle that has grown sinks in the heap: it is lifted out and put in again.
+        key[target] = -1.0
+        rise(heap, where, key, where[target])
+        take(heap, where, key, count)
+        key[target] = size[target]
+        heap[count - 1] = target
+        where[target] = count - 1
+        rise(heap, where, key, count - 1)
+
+
+@njit()
+def successors(indptr, column, cost, v, near, reduced):
+    """Candidate successors in ascending order of c_ij - v_j, padded with -1 and inf."""
+    m, width = near.shape
+    for i in range(m):
+        near[i] = -1
+        reduced[i] = np.inf
+        for e in range(indptr[i], indptr[i + 1]):
+            value = cost[e] - v[column[e]]
+            if value < reduced[i, width - 1]:
+                insert(value, column[e], reduced[i], near[i])
+
+
+@njit()
+def move_segment(tour, place, scratch, first, left, right):
+    """Exchange the adjacent segments of lengths ``left`` and ``right`` from position ``first`` (cyclic).
+
+    On a cycle the same new tour arises from exchanging any two of the three segments: the two shorter ones move.
+    """
+    m = len(tour)
+    third = m - left - right
+    if left >= right and left >= third:
+        first, left, right = first + left, right, third
+    elif right >= left and right >= third:
+        first, left, right = first + left + right, third, left
+    first %= m
+    p = first
+    for k in range(left):
+        scratch[k] = tour[p]
+        p = p + 1 if p + 1 < m else 0
+    q = first
+    for _ in range(right):
+        node = tour[p]
+        tour[q] = node
+        place[node] = q
+        p = p + 1 if p + 1 < m else 0
+        q = q + 1 if q + 1 < m else 0
+    for k in range(left):
+        node = scratch[k]
+        tour[q] = node
+        place[node] = q
+        q = q + 1 if q + 1 < m else 0
+
+
+@njit()
+def wake(tour, place, node, queue, queued, count):
+    """Queue a node and the one before it."""
+    q = place[node] - 1
+    for one in (node, tour[q] if q >= 0 else tour[-1]):
+        if not queued[one]:
+            queued[one] = True
+            queue[count] = one
+            count += 1
+    return count
+
+
+@njit()
+def exchange(arcs, v, near, reduced, tour, place, scratch, queue, queued, count, eps, moves):
+    """Segment exchange (Or-3opt) from the ``count`` nodes in ``queue``, at most ``moves`` times; returns the nodes left."""
+    m, width = near.shape
+    while count > 0 and moves > 0:
+        count -= 1
+        a = queue[count]
+        queued[a] = False
+        pa = place[a]
+        a_next = tour[pa + 1] if pa + 1 < m else tour[0]
+        out_a = arc_cost(arcs, a, a_next) - v[a_next]
+        found = False
+        for k in range(width):
+            head = near[a, k]
+            gain1 = out_a - reduced[a, k]
+            if gain1 <= eps:
+                break
+            ph = place[head]
+            offset = ph - 1 - pa
+            if offset < 0:
+                offset += m
+            if offset == 0:
+                continue
+            b = tour[ph - 1] if ph > 0 else tour[m - 1]
+            gain_b = gain1 + arc_cost(arcs, b, head) - v[head]
+            for l in range(width):
+                tail = near[b, l]
+                gain2 = gain_b - reduced[b, l]
+                if gain2 <= eps:
+                    break
+                pt = place[tail]
+                reach = pt - pa
+                if reach <= 0:
+                    reach += m
+                if reach <= offset + 1:
+                    continue
+                z = tour[pt - 1] if pt > 0 else tour[m - 1]
+                gain = gain2 + arc_cost(arcs, z, tail) - v[tail] - (arc_cost(arcs, z, a_next) - v[a_next])
+                if gain > eps:
+                    first = pa + 1 if pa + 1 < m else 0
+                    move_segment(tour, place, scratch, first, offset, reach - 1 - offset)
+                    moves -= 1
+                    for node in (a, b, z):
+                        count = wake(tour, place, node, queue, queued, count)
+                    found = True
+                    break
+            if found:
+                break
+    return count

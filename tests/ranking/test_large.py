@@ -1,0 +1,148 @@
+"""Thousands of items: candidate arcs and factors give the answers and the proofs of the whole matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+import ranking._problem
+import ranking._rank_tsp
+import ranking._verify
+from ranking._large_bounds import streamed_bound
+from ranking._problem import path_problem
+from ranking._verify import plain_costs
+from solvers import InvalidProblemError, Status, rank_tsp, verify
+
+
+@pytest.fixture
+def all_problems_are_large(monkeypatch):
+    """Send every problem of more than one item through the search on candidates."""
+    for module in (ranking._problem, ranking._rank_tsp, ranking._verify):
+        monkeypatch.setattr(module, "LARGE_ITEMS", 1)
+
+
+def dense(U, V):
+    """Scores as they are defined: products summed coordinate by coordinate."""
+    total = np.zeros((len(U), len(V)))
+    for u, v in zip(U.T, V.T, strict=True):
+        total += u[:, None] * v
+    return total
+
+
+def factors(rng, n, d, kind):
+    U, V = rng.standard_normal((n, d)), rng.standard_normal((n, d))
+    if kind == "symmetric":
+        return U, U
+    if kind == "ties":
+        return rng.integers(-1, 2, (n, d)).astype(float), rng.integers(-1, 2, (n, d)).astype(float)
+    if kind == "zero":
+        return 0 * U, V
+    if kind == "uneven":
+        return U * 10.0 ** rng.integers(-6, 7, n)[:, None], V * 10.0 ** rng.integers(-6, 7, n)[:, None]
+    return U, V
+
+
+@pytest.mark.parametrize("kind", ["normal", "symmetric", "ties", "zero", "uneven"])
+def test_the_search_on_candidates_never_contradicts_the_recursion(kind, all_problems_are_large):
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        n, d = int(rng.integers(2, 9)), int(rng.integers(1, 12))
+        U, V = factors(rng, n, d, kind)
+        closed, maximize = bool(rng.integers(2)), bool(rng.integers(2))
+        start, end = None, None
+        if not closed and n > 2 and rng.random() < 0.5:
+            start, end = (int(k) for k in rng.choice(n, 2, replace=False))
+        problem = {"start": start, "end": end, "closed": closed, "maximize": maximize}
+        matrix = dense(U, V)
+        best = rank_tsp(matrix, method="dynamic-programming", rng=0, **problem).fun
+        sign = 1.0 if maximize else -1.0
+        for scores in ((U, V), matrix):
+            result = rank_tsp(scores, rng=0, **problem)
+            checked = verify(result, scores, **problem)
+            assert checked, checked.message
+            assert sign * result.bound >= sign * best - 1e-15 * abs(best)
+            assert sign * result.fun <= sign * best + 1e-15 * result.scale
+
+
+def test_streamed_prices_prove_what_the_whole_matrix_proves():
+    rng = np.random.default_rng(2)
+    for scale in (1e-8, 1.0, 1e8):
+        for closed in (False, True):
+            scores = scale * rng.standard_normal((90, 90))
+            problem = path_problem(scores, None if closed else 3, None, closed, True)
+            prices = scale * rng.standard_normal(problem.m)
+            c = plain_costs(problem)
+            exact = math.fsum((c - prices).min(axis=1).tolist()) + math.fsum(prices.tolist())
+            bound = streamed_bound(problem, prices, 2.0)
+            assert bound <= exact
+            assert exact - bound <= 1e-12 * scale * problem.m
+            assert streamed_bound(problem, prices, 4.0) <= bound
+
+
+def test_factors_are_their_matrix():
+    rng = np.random.default_rng(3)
+    U, V = rng.standard_normal((40, 5)), rng.standard_normal((40, 5))
+    small, whole = rank_tsp((U, V), rng=0), rank_tsp(dense(U, V), rng=0)
+    np.testing.assert_array_equal(small.order, whole.order)
+    assert small.fun == whole.fun
+    assert verify(small, (U, V))
+    assert verify(small, dense(U, V))
+
+
+def test_thousands_of_items_have_a_small_certified_gap():
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((2500, 6))
+    scores = (X @ rng.standard_normal((6, 6)), X)
+    result = rank_tsp(scores, rng=0)
+    assert verify(result, scores)
+    assert result.gap < 5e-4
+    moved = dataclasses.replace(result.certificate, prices=result.certificate.prices + np.linspace(0, 1, 2501))
+    assert not verify(type(result)(**{**result, "certificate": moved}), scores)
+    assert not verify(type(result)(**{**result, "bound": result.bound - 1e-3}), scores)
+
+
+def test_uniform_scores_of_thousands_of_items():
+    scores = np.random.default_rng(5).random((2100, 2100))
+    result = rank_tsp(scores, rng=0, tol=1e-4)
+    assert result.status is Status.OPTIMAL
+    assert verify(result, scores)
+    ended = rank_tsp(scores, rng=0, start=7, end=2, tol=1e-3)
+    assert (ended.order[0], ended.order[-1]) == (7, 2)
+    assert verify(ended, scores, start=7, end=2)
+
+
+def test_equal_scores_are_ordered_by_the_generator():
+    scores = (np.zeros((2200, 1)), np.zeros((2200, 1)))
+    orders = [rank_tsp(scores, rng=seed).order for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(orders[0], orders[1])
+    assert not np.array_equal(orders[0], orders[2])
+    assert abs(np.corrcoef(orders[0], np.arange(2200))[0, 1]) < 0.2
+
+
+def test_limits_return_an_allowed_path():
+    rng = np.random.default_rng(6)
+    scores = (rng.standard_normal((3000, 4)), rng.standard_normal((3000, 4)))
+    stopped = rank_tsp(scores, rng=0, max_iter=1)
+    assert stopped.status is Status.MAX_ITER
+    assert verify(stopped, scores)
+    again = rank_tsp(scores, x0=stopped, max_iter=1, rng=1)
+    assert again.fun >= stopped.fun
+
+
+@pytest.mark.parametrize(
+    ("scores", "problem", "words"),
+    [
+        ((np.zeros((3, 2)), np.zeros((4, 2))), {}, "one shape"),
+        ((np.zeros((3, 2)), np.full((3, 2), np.nan)), {}, "V must be"),
+        ((np.full((3, 2), 1e200), np.full((3, 2), 1e200)), {}, "inner products"),
+        ((np.zeros((2500, 1)), np.zeros((2500, 1))), {"method": "exact"}, "factors of up to 2000"),
+        (np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (10**6, 10**6), (0, 0)), {}, "GiB"),
+        ((np.lib.stride_tricks.as_strided(np.zeros(1), (10**8, 1), (0, 8)),) * 2, {}, "GiB"),
+    ],
+)
+def test_wrong_factors_and_too_large_problems_are_named(scores, problem, words):
+    with pytest.raises(InvalidProblemError, match=words):
+        rank_tsp(scores, **problem)
