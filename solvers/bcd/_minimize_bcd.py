@@ -208,7 +208,7 @@ def _backend(problem: Composite, requested: str, engine: str) -> str:
     name = {"cupy": "cupy", "array-api": "array"}.get(kind, "numba")
     if requested not in ("auto", name) and not (requested == "array" and name == "cupy"):
         raise BackendError(f"backend={requested!r} does not take a loss of {kind} arrays, which runs on {name!r}")
-    if name != "numba" and engine not in ("working-set", "conjugate-gradient"):
+    if name != "numba" and not (isinstance(problem.loss, LinearLoss) or engine == "conjugate-gradient"):
         raise BackendError(
             f"this problem runs on the host only ({engine} engine); build the loss from NumPy arrays, e.g. with .get()"
         )
