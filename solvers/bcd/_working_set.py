@@ -133,16 +133,14 @@ def _estimated(run: Run, face: Face, x: FloatArray, z: Array, proposal: Array | 
 def _view(
     run: Run, seen: DualView, z: Array, proposal: Array | None, exact: bool, gap: float, *, certified: bool
 ) -> _View:
-    """What a dual point shows, with the true slopes along unpenalised coordinates, which it was made orthogonal to."""
-    loss, term = run.problem.loss, run.problem.term
+    """What a dual point shows; where it was bent to suit unpenalised coordinates, the gradient takes a product of its own."""
+    loss = run.problem.loss
     assert isinstance(loss, LinearLoss)
-    assert isinstance(term, SeparableTerm)
-    ranking = seen.gradient
-    if not seen.exact and len(term.free):
-        ranking = ranking.copy()
-        ranking[term.free] = -slopes_along(loss, loss.slopes(z), term.free)
-    gradient = ranking if exact and proposal is None else None
-    return _View(ranking, gradient, gap, certified, proposal is not None)
+    if not seen.exact:
+        gradient = loss.gradient(z)
+        return _View(gradient, gradient, gap, certified, False)
+    gradient = seen.gradient
+    return _View(gradient, gradient if exact and proposal is None else None, gap, certified, proposal is not None)
 
 
 def _better_proposal(run: Run, z: Array, proposal: Array | None, working: IntArray) -> Array | None:

@@ -97,10 +97,11 @@ def test_colours_have_no_inner_edges_and_forests_no_cycles():
     assert len(red_black(lattice, np.ones(42))) == 2
 
 
-def test_steps_decrease_by_the_guaranteed_amount():
+@pytest.mark.parametrize("count", [150, pytest.param(1500, marks=pytest.mark.slow)])
+def test_steps_decrease_by_the_guaranteed_amount(count):
     """Lipschitz, Hessian and line-search steps on random blocks; exact and Newton steps never ascend."""
-    rng = np.random.default_rng(1)
-    for trial in range(300):
+    rng = np.random.default_rng(count)
+    for trial in range(count):
         loss = smooth_losses(rng, trial)
         problem = composite(loss, None)
         x = rng.standard_normal(loss.size)
@@ -136,7 +137,9 @@ def test_steps_decrease_by_the_guaranteed_amount():
         mover.update("line-search", block, gb)
         accepted = mover._estimates[block][0]
         after = problem.objective(mover.x, loss.image(mover.x))
-        assert before - after >= gb @ gb / (2 * accepted) * (1 - 1e-9) - 1e-10 * (abs(before) + np.abs(gb).sum())
+        assert before - after >= gb @ gb / (2 * accepted) * (1 - 1e-9) - 1e-10 * abs(
+            before
+        ) - 8 * problem.objective_error(x, z)
 
 
 def armijo_promise(problem, x, z, block):
@@ -153,12 +156,14 @@ def armijo_promise(problem, x, z, block):
     return ARMIJO * t * slope
 
 
-def test_proximal_steps_decrease_by_the_model():
-    rng = np.random.default_rng(2)
-    for trial in range(250):
+@pytest.mark.parametrize("count", [120, pytest.param(1000, marks=pytest.mark.slow)])
+def test_proximal_steps_decrease_by_the_model(count):
+    """Groups are few: their models are solved by accelerated prox steps, which take long."""
+    rng = np.random.default_rng(count)
+    for trial in range(count):
         loss = smooth_losses(rng, trial)
         problem = composite(
-            loss, penalties(rng, trial // 5 if trial < 50 else trial // 5 % 4, int(np.prod(loss.shape)))
+            loss, penalties(rng, trial // 5 if trial < 25 else trial // 5 % 4, int(np.prod(loss.shape)))
         )
         term = problem.term
         x = np.array(term.project(rng.standard_normal(loss.size) * (rng.random(loss.size) < 0.6)))
