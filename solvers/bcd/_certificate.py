@@ -118,6 +118,12 @@ class LinearCertifier:
         return v * (allowed / most) if most > allowed > 0 else v
 
     @cached_property
+    def _tiny(self) -> bool:
+        """Whether some lam is so small that the floor of the error of q counts beside it."""
+        lam = getattr(self.term, "lam", np.zeros(0))
+        return bool(np.any((lam > 0) & (lam < 1e20 * UNDERFLOW)))
+
+    @cached_property
     def _cone(self) -> bool:
         """Whether phi* is an indicator, so that multiples of a feasible dual point differ only in the loss."""
         return isinstance(self.term, SeparableTerm) and not (
@@ -163,6 +169,9 @@ class LinearCertifier:
         if scale < 1.0:
             theta, adjoint, length = scale * theta, scale * adjoint, scale * length
             error = scale * error
+            if margin > 1.0 and self._tiny and self.term.shrink(adjoint, self._q_error(length)) < 1.0:
+                # Where lam is of the size of underflow, a recomputation would have to scale again, and again.
+                return Evaluation(self.trivial(), 0.0 * theta, adjoint, scale)
         conjugate = self.term.conjugate(adjoint, error)
         values, sizes = loss.dual_terms(theta)
         total, size = float(xp.sum(loss.weighted(values))), float(xp.sum(loss.weighted(sizes)))

@@ -102,9 +102,9 @@ def minimize_bcd(
     verbose : {0, 1, 2}
         Silent; a summary line; a table row per checkpoint (standard error).
     backend : {"auto", "numba", "array", "cupy"}
-        ``"auto"``: where the loss's data live. Other arrays than NumPy's are for ``LeastSquares``, ``Huber``
-        and ``Logistic`` with separable penalties only (not ``GroupL2``), and for ``Quadratic`` with bounds or without a
-        penalty: products, Gram matrices and dual points stay on their device; coordinates are reported on the host.
+        ``"auto"``: where the loss's data live. Other arrays than NumPy's are for linear models, and for ``Quadratic`` with
+        bounds or without a penalty: products, Gram matrices and dual points stay on their device; coordinates are reported on
+        the host.
     options : mapping, optional
         "paper": ``check_every`` (10), ``approximation`` ("iht" or "greedy-addition", of "gsq" with variable blocks).
 
@@ -125,16 +125,20 @@ def minimize_bcd(
     Where unpenalised directions leave no proved bound (``Quadratic`` that is not positive definite, logistic coordinates
     with zero weight other than the intercept) it is 0 or -inf, and the run ends by its own test.
 
-    *Algorithm.* Working sets are chosen by the GSL-q score, solved by proximal Newton steps (descent on the Gram matrix or on
-    columns, Anderson extrapolation, a Cholesky finish once signs are stable). The graph engine eliminates a forest exactly
-    and iterates on the Schur complement; bounds are found by projected over-relaxation; from an ``x0`` where few gradients
-    stand out, only their surroundings move. Dense quadratics: conjugate gradients with proportioning (Dostal 2009).
+    *Algorithm.* Working sets are chosen by the GSL-q score among the coordinates that gap-safe screening leaves, and solved by
+    proximal Newton steps (greedy descent by buckets on the Gram matrix or on columns, Anderson extrapolation of points and
+    dual points, a Cholesky finish once signs are stable). Certificates are computed when they may end the run.
+    The graph engine eliminates a forest exactly and iterates on the Schur complement; bounds are found by projected
+    over-relaxation; from an ``x0`` where few gradients stand out, only their surroundings move. Dense quadratics: conjugate
+    gradients with proportioning (Dostal 2009).
 
     *Complexity.* "paper": a full gradient and one block solve per iteration, O(n p + n b^2 + b^3) for dense data.
 
     References
     ----------
     J. Nutini, I. Laradji, M. Schmidt, Let's make block coordinate descent converge faster, JMLR 23(131), 2022.
+    O. Fercoq, A. Gramfort, J. Salmon, Mind the duality gap: safer rules for the Lasso, ICML 2015.
+    M. Massias, A. Gramfort, J. Salmon, Celer: a fast solver for the Lasso with dual extrapolation, ICML 2018.
 
     Examples
     --------
@@ -209,7 +213,7 @@ def _backend(problem: Composite, requested: str, engine: str) -> str:
     name = {"cupy": "cupy", "array-api": "array"}.get(kind, "numba")
     if requested not in ("auto", name) and not (requested == "array" and name == "cupy"):
         raise BackendError(f"backend={requested!r} does not take a loss of {kind} arrays, which runs on {name!r}")
-    if name != "numba" and engine not in ("working-set", "conjugate-gradient"):
+    if name != "numba" and not (isinstance(problem.loss, LinearLoss) or engine == "conjugate-gradient"):
         raise BackendError(
             f"this problem runs on the host only ({engine} engine); build the loss from NumPy arrays, e.g. with .get()"
         )

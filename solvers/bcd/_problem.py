@@ -72,8 +72,14 @@ class Composite:
         self.start_value = self.start_error = 0.0
         start = term.start()
         if not isinstance(loss, Quadratic) or np.any(start):
-            z = loss.image(start)
-            self.start_value, self.start_error = self.objective(start, z), self.objective_error(start, z)
+            with np.errstate(over="ignore", invalid="ignore"):
+                z = loss.image(start)
+                self.start_value, self.start_error = self.objective(start, z), self.objective_error(start, z)
+            if not math.isfinite(self.start_value + self.start_error):
+                raise InvalidProblemError(
+                    f"the objective must be finite at the start (zero, within bounds); got {self.start_value!r}: "
+                    "rescale the targets or the weights"
+                )
         self.scale = abs(self.start_value) or 1.0
 
     def objective(self, x: FloatArray, z: Array) -> float:

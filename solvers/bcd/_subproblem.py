@@ -44,6 +44,8 @@ ROUNDING = 1e-13
 ACCURACY = 0.05
 # Epochs after which the descent is in its slow, linear phase, where extrapolated residuals beat the last one.
 SLOW = 12
+# Where the loss is flat, this much of its curvature bound keeps steps within reason.
+FLAT = 1e-10
 # A row of a Gram matrix streams; the entries of a sparse column do not.
 STREAMING = 4.0
 
@@ -172,7 +174,10 @@ class Subproblem:
         if not on_gram:
             return self._on_columns(h, g, start, working, parts, tolerance)
         loss = self.loss
-        gram = self.cache.gram if h is None else weighted_gram(loss, working, h)
+        gram = self.cache.gram
+        if h is not None:
+            gram = weighted_gram(loss, working, h)
+            gram[np.diag_indices(len(gram))] += FLAT * loss.lipschitz[working]
         fresh, ahead = _on_gram(gram, g, start, parts, tolerance)
         if h is None:
             block = self.cache.block
@@ -220,8 +225,7 @@ class Subproblem:
             h = np.ascontiguousarray(h)
             squares = np.empty(len(working))
             column_norms(matrix, working, h, squares)
-            # Where the loss is flat, its bound keeps steps within reason.
-            squares += 1e-10 * loss.lipschitz[working]
+            squares += FLAT * loss.lipschitz[working]
         x, u = start.copy(), np.zeros(n)
         points, images = [x.copy()], [u.copy()]
         threshold, ahead = 0.0, None

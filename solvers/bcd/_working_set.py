@@ -19,6 +19,7 @@ from solvers._core.result import Status, relative_gap
 from solvers.bcd._design import DenseDesign
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._penalties import SeparableTerm
+from solvers.bcd._problem import DualView
 from solvers.bcd._run import Run
 from solvers.bcd._screening import Face
 from solvers.bcd._subproblem import Parts, Subproblem, slopes_along
@@ -45,12 +46,15 @@ class _View:
         Relative gap.
     certified : bool
         Whether the gap is proved, or an estimate.
+    proposed : bool
+        Whether the dual point is an extrapolated one.
     """
 
     ranking: FloatArray
     gradient: FloatArray | None
     gap: float
     certified: bool
+    proposed: bool
 
 
 def solve_working_sets(run: Run, x: FloatArray) -> None:
@@ -72,6 +76,10 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
         )
         residual = math.sqrt(largest)
         if largest <= 1e-30 * problem.scale:
+            if view.proposed:
+                # Nothing violates an extrapolated gradient; that of the point itself decides.
+                view = _certified(run, face, x, z, None)
+                continue
             monitor.finish(Status.CONVERGED)
             break
         score[~face.alive] = 0.0
@@ -108,7 +116,7 @@ def _certified(run: Run, face: Face, x: FloatArray, z: Array, proposal: Array | 
     """A view with a certificate, which the monitor gets."""
     seen = run.certify_linear(x, z, proposal)
     face.screen(x, seen.q, run.latest - seen.value)
-    return _View(seen.gradient, seen.gradient if seen.exact and proposal is None else None, run.monitor.gap, True)
+    return _view(run, seen, z, proposal, seen.exact, run.monitor.gap, certified=True)
 
 
 def _estimated(run: Run, face: Face, x: FloatArray, z: Array, proposal: Array | None) -> _View:
@@ -118,10 +126,21 @@ def _estimated(run: Run, face: Face, x: FloatArray, z: Array, proposal: Array | 
     seen = face.estimate(z if proposal is None else proposal)
     fun = problem.objective(x, z)
     face.screen(x, seen.q, fun - seen.value)
-    exact = seen.exact and proposal is None and whole
-    return _View(
-        seen.gradient, seen.gradient if exact else None, relative_gap(fun, seen.value, "min", problem.scale), False
-    )
+    gap = relative_gap(fun, seen.value, "min", problem.scale)
+    return _view(run, seen, z, proposal, seen.exact and whole, gap, certified=False)
+
+
+def _view(
+    run: Run, seen: DualView, z: Array, proposal: Array | None, exact: bool, gap: float, *, certified: bool
+) -> _View:
+    """What a dual point shows; where it was bent to suit unpenalised coordinates, the gradient takes a product of its own."""
+    loss = run.problem.loss
+    assert isinstance(loss, LinearLoss)
+    if not seen.exact:
+        gradient = loss.gradient(z)
+        return _View(gradient, gradient, gap, certified, False)
+    gradient = seen.gradient
+    return _View(gradient, gradient if exact and proposal is None else None, gap, certified, proposal is not None)
 
 
 def _better_proposal(run: Run, z: Array, proposal: Array | None, working: IntArray) -> Array | None:

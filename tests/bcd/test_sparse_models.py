@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import array_api_strict
 import numpy as np
 import pandas
@@ -35,6 +37,85 @@ def test_ionosphere_minima_are_matched(fraction, container):
     assert result.fun / len(y) == pytest.approx(IONOSPHERE[fraction], abs=1e-9)
     assert result.gap <= 1e-10
     assert solvers.verify(result, loss, penalty)
+
+
+# As above; "agaricus" is one-hot encoded mushrooms, as they are.
+AGARICUS = {0.1: (0.020198065407646248, 0.31843742471422426), 0.01: (0.0020198065407646248, 0.08271000624509528)}
+
+
+@pytest.mark.parametrize("fraction", list(AGARICUS))
+def test_agaricus_minima_are_matched(fraction):
+    """Columns are dependent: every question's answers sum to one."""
+    held = np.load(Path(__file__).parent / "data" / "agaricus_train.npz")
+    y = held["y"].astype(float)
+    X = scipy.sparse.csr_array((np.ones(len(held["indices"])), held["indices"].astype(np.int32), held["indptr"]))
+    lam, minimum = AGARICUS[fraction]
+    loss, penalty = bcd.Logistic(X, y), bcd.L1(lam * len(y))
+    result = solvers.minimize_bcd(loss, penalty, tol=1e-10)
+    assert result.fun / len(y) == pytest.approx(minimum, abs=1e-9)
+    assert result.gap <= 1e-10
+    assert solvers.verify(result, loss, penalty)
+
+
+class SquaredHinge(bcd.LinearLoss):
+    """max(0, 1 - y z)^2 / 2, a loss of one's own by the documented protocol: theta = y u, -l*(-theta) = u - u^2/2, u >= 0."""
+
+    curvature_bound = 1.0
+
+    def __init__(self, A, y, *, sample_weight=None, fit_intercept=False):
+        super().__init__(A, sample_weight, fit_intercept)
+        self.y = np.asarray(y, dtype=float)
+        self.shape, self.n_free = (self.plain.p,), int(self.fit_intercept)
+
+    def terms(self, z):
+        return 0.5 * np.maximum(1.0 - self.y * z, 0.0) ** 2
+
+    def slopes(self, z):
+        return self.y * np.maximum(1.0 - self.y * z, 0.0)
+
+    def curvature(self, z):
+        return (self.y * z < 1.0).astype(float)
+
+    def project_dual(self, theta):
+        return self.y * np.maximum(self.y * theta, 0.0)
+
+    def dual_terms(self, theta):
+        u = self.y * theta
+        return u - 0.5 * u * u, np.abs(u) + 0.5 * u * u
+
+
+class Adaptive(bcd.Penalty):
+    """L1 with weights from a pilot estimate, a penalty of one's own."""
+
+    def __init__(self, lam, pilot):
+        self.inner = bcd.L1(lam / (np.abs(pilot) + 0.1))
+
+    def term(self, shape, n_free):
+        return self.inner.term(shape, n_free)
+
+
+@pytest.mark.parametrize("container", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize(
+    "keywords", [{}, {"update": "newton"}, {"rule": "gs-r", "update": "lipschitz", "max_iter": 50}]
+)
+def test_losses_and_penalties_of_ones_own_are_certified(container, keywords):
+    import cvxpy
+
+    rng = np.random.default_rng(9)
+    A, y = rng.standard_normal((40, 12)), np.where(rng.random(40) < 0.5, 1.0, -1.0)
+    pilot, weights = rng.standard_normal(12), rng.random(40) + 0.1
+    loss, penalty = SquaredHinge(container(A), y, sample_weight=weights), Adaptive(1.0, pilot)
+    result = solvers.minimize_bcd(loss, penalty, **{"tol": 1e-8, **keywords})
+    x = cvxpy.Variable(12)
+    hinge = 0.5 * cvxpy.sum(cvxpy.multiply(weights, cvxpy.square(cvxpy.pos(1.0 - cvxpy.multiply(y, A @ x)))))
+    model = cvxpy.Problem(cvxpy.Minimize(hinge + cvxpy.sum(cvxpy.multiply(1.0 / (np.abs(pilot) + 0.1), cvxpy.abs(x)))))
+    model.solve(solver=cvxpy.CLARABEL)
+    assert solvers.verify(result, loss, penalty)
+    assert result.bound <= model.value * (1 + 1e-7)
+    assert result.fun >= model.value * (1 - 1e-7)
+    if "max_iter" not in keywords:
+        assert result.status is solvers.Status.OPTIMAL
+        assert result.fun == pytest.approx(model.value, rel=1e-6)
 
 
 def test_dense_sparse_and_device_data_agree():
