@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
 import time
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import numpy as np
 from _compare import Judgement, Quality, Seconds, Solver, TimesLess, Workload, main
 
 import solvers
+from solvers.completion import _sweeps as sweeps
 from solvers.completion._problem import completion_problem, read_observations
-from solvers.completion._sweeps import Factors, SweepRule, Workspace, sweep
+from solvers.completion._sweeps import Factors, Orientation, SweepRule, Workspace, sweep
 
 
 def low_rank(m, n, rank, condition, rng):
@@ -60,46 +62,86 @@ def big_mask(seed, n=20_000, per_row=250):
     return keys // n, keys % n, rng.standard_normal(len(keys)), (n, n)
 
 
-class OneSweep:
-    """Seconds of one sweep over rows and columns in single precision; preparation is not counted."""
+class Sweeps:
+    """One side's half sweeps and the other's on given data, timed in the working precision; preparation apart."""
 
-    def __init__(self, rank, inner, steps=60, eta=0.0):
-        self.rank, self.rule = rank, SweepRule(inner, eta or 1e-30, steps)
-        self.inner = inner
-
-    def __call__(self, data):
+    def __init__(self, data, rank):
         observed = read_observations(data, None, "error")
         problem = completion_problem(
-            observed, observed.keep(np.zeros(observed.size, bool)), self.rank,
+            observed, observed.keep(np.zeros(observed.size, bool)), rank,
             reg=1.0, reg_scaling="plain", loss="l2", delta="auto", biases=False,
         )  # fmt: skip
-        work = Workspace(problem, np.float32)
+        self.work = Workspace(problem, np.float32)
         rng = np.random.default_rng(0)
-        U, V = (np.linalg.qr(rng.standard_normal((size, self.rank)))[0].astype(np.float32) for size in observed.shape)
-        factors = Factors(U, np.linspace(2.0, 1.0, self.rank), V)
-        factors = self.go(work, factors)
-        times = []
-        for _ in range(3):
-            began = time.process_time()
-            self.go(work, factors)
-            times.append(time.process_time() - began)
-        return sorted(times)[1]
+        U, V = (np.linalg.qr(rng.standard_normal((size, rank)))[0].astype(np.float32) for size in observed.shape)
+        self.factors = sweep(self.work, Factors(U, np.linspace(2.0, 1.0, rank), V), SweepRule("exact"))[0]
 
-    def go(self, work, factors):
-        import solvers.completion._sweeps as module
+    def seconds(self, inner, steps=0):
+        """CPU seconds of a sweep over rows and columns: by normal equations, or by so many conjugate gradient steps."""
+        began = time.process_time()
+        self.sweep(inner, steps)
+        return time.process_time() - began
 
-        if self.inner == "exact":
-            return sweep(work, factors, self.rule)[0]
-        chosen = module._modes
-        module._modes = lambda side, rank, rule: np.full(len(side.counts), module.kernels.BY_CG, dtype=np.int8)
+    def sweep(self, inner, steps):
+        if inner == "exact":
+            return sweep(self.work, self.factors, SweepRule("exact"))[0]
+        chosen = sweeps._modes
+        sweeps._modes = lambda side, fixed, rule: np.full(len(side.counts), sweeps.kernels.BY_CG, dtype=np.int8)
         try:
-            return sweep(work, factors, self.rule)[0]
+            return sweep(self.work, self.factors, SweepRule("auto", 1e-30, steps))[0]
         finally:
-            module._modes = chosen
+            sweeps._modes = chosen
+
+    def steps_for(self, accuracy):
+        """Conjugate gradient steps from zero after which the rows are within a relative distance of their solutions."""
+        side = self.work.rows
+        part = Orientation(side.indptr[:501], side.indices, side.values, side.weights)
+        k = self.factors.rank
+
+        def solved(mode, steps):
+            x = np.zeros((500, k), np.float32)
+            sweeps.kernels.solve_rows(
+                part.indptr, part.indices, part.values, part.weights, self.factors.V, np.zeros(k, np.float32),
+                np.ones(k, np.float32), np.full(500, mode, dtype=np.int8), np.empty((0, 0), np.float32), 0.0, steps,
+                4 * k + 1, 1, x, np.empty(500),
+            )  # fmt: skip
+            return x
+
+        exact = solved(sweeps.kernels.BY_GRAM, 0)
+        goal = accuracy * np.linalg.norm(exact)
+        return next(s for s in range(1, 100) if np.linalg.norm(solved(sweeps.kernels.BY_CG, s) - exact) <= goal)
+
+
+def one_sweep(rank, inner, steps=0):
+    """Median of five sweeps."""
+
+    def run(data):
+        sweeps_here = Sweeps(data, rank)
+        sweeps_here.seconds(inner, steps)
+        return statistics.median(sweeps_here.seconds(inner, steps) for _ in range(5))
+
+    return run
+
+
+def scaling_points(ranks=(25, 50, 100), sizes=(1_250_000, 2_500_000, 5_000_000), n=20_000, seed=0):
+    """Seconds of a sweep of three steps, of one to one per cent, and by normal equations, for ranks and numbers of entries.
+
+    Rows ``(entries, rank, steps, cg3, cg_one_percent, exact)``, medians of five interleaved sweeps.
+    """
+    points = []
+    for size in sizes:
+        data = big_mask(seed, n, size // n)
+        for rank in ranks:
+            here = Sweeps(data, rank)
+            steps = here.steps_for(0.01)
+            kinds = (("cg", 3), ("cg", steps), ("exact", 0))
+            times = [[here.seconds(*kind) for kind in kinds] for _ in range(5)]
+            points.append((len(data[2]), rank, steps, *np.median(times, axis=0).tolist()))
+    return points
 
 
 def cmfrec_sweep(rank, use_cg):
-    """Seconds of one of cmfrec's iterations: the difference of a fit with three and one with one."""
+    """Seconds of one of cmfrec's iterations: the difference of a long fit and one with one iteration."""
 
     def run(data):
         import scipy.sparse
@@ -108,7 +150,7 @@ def cmfrec_sweep(rank, use_cg):
         rows, cols, values, shape = data
         matrix = scipy.sparse.coo_matrix((values.astype(np.float32), (rows, cols)), shape=shape)
         seconds = []
-        for iterations in (1, 3):
+        for iterations in (1, 3 if not use_cg else 7):
             model = CMF(
                 k=rank, lambda_=1.0, method="als", use_cg=use_cg, max_cg_steps=3, finalize_chol=False, niter=iterations,
                 user_bias=False, item_bias=False, center=False, use_float=True, nthreads=1, verbose=False,
@@ -117,7 +159,7 @@ def cmfrec_sweep(rank, use_cg):
             began = time.process_time()
             model.fit(matrix)
             seconds.append(time.process_time() - began)
-        return (seconds[1] - seconds[0]) / 2.0
+        return (seconds[1] - seconds[0]) / (6.0 if use_cg else 2.0)
 
     return run
 
@@ -130,7 +172,7 @@ def sweep_workload(name, rank, inner, use_cg, factor):
     return Workload(
         name=name,
         data=big_mask,
-        ours=Solver("complete_matrix", OneSweep(rank, inner, 3), prepare=warm),
+        ours=Solver("complete_matrix", one_sweep(rank, inner, 3), prepare=warm),
         peers=(Solver("cmfrec", cmfrec_sweep(rank, use_cg), needs=("cmfrec",)),),
         judge=seconds_per_sweep,
         targets=(Quality(1.0 / factor, "cmfrec"),),
@@ -139,23 +181,48 @@ def sweep_workload(name, rank, inner, use_cg, factor):
     )
 
 
-def scaling(name, inner, steps, limit):
+def scaling(name, inner, limit, *, accuracy=0.0, steps=3):
+    """Time at rank 100 over that at rank 50, medians of interleaved sweeps."""
+
     def run(data):
-        return OneSweep(100, inner, steps(100))(data) / OneSweep(50, inner, steps(50))(data)
+        small, large = Sweeps(data, 50), Sweeps(data, 100)
+        counts = [s.steps_for(accuracy) if accuracy else steps for s in (small, large)]
+        ratios = [large.seconds(inner, counts[1]) / small.seconds(inner, counts[0]) for _ in range(5)]
+        return statistics.median(ratios[1:]), counts
+
+    def judge(data, answer):
+        ratio, counts = answer
+        words = f"rank 100 takes {ratio:.2f} times as long as rank 50"
+        return Judgement(ratio, words + (f" ({counts[0]} and {counts[1]} steps)" if inner == "cg" else ""))
 
     return Workload(
         name=name,
         data=big_mask,
         ours=Solver("complete_matrix", run, prepare=warm),
-        judge=lambda data, ratio: Judgement(ratio, f"rank 100 takes {ratio:.2f} times as long as rank 50"),
+        judge=judge,
         targets=(Quality(limit),) if limit else (),
         seeds=(0,),
     )
 
 
-def law_steps(rank, accuracy=0.01, per_row=250):
-    """Conjugate gradient steps for a relative accuracy by the contraction sqrt(k / d)."""
-    return math.ceil(math.log(2.0 / accuracy) / -math.log(math.sqrt(rank / per_row)))
+def entries_scaling():
+    """Time of a sweep with all entries over that with half of them, per entry."""
+
+    def run(data):
+        rows, cols, values, shape = data
+        few = rows[::2], cols[::2], values[::2], shape
+        half, full = Sweeps(few, 50), Sweeps(data, 50)
+        return statistics.median(full.seconds("cg", 3) / half.seconds("cg", 3) for _ in range(5))
+
+    return Workload(
+        name="scaling-entries",
+        data=big_mask,
+        ours=Solver("complete_matrix", run, prepare=warm),
+        judge=lambda data, ratio: Judgement(ratio, f"twice as many entries take {ratio:.2f} times as long"),
+        targets=(Quality(2.2),),
+        seeds=(0,),
+        note="20,000 x 20,000, 2.5e6 and 5e6 entries, rank 50, three conjugate gradient steps",
+    )
 
 
 # -- recovery --------------------------------------------------------------------------------------------------------
@@ -389,9 +456,10 @@ def ratings_workload(name):
 WORKLOADS = [
     sweep_workload("sweep-cg", 50, "cg", True, 6.0),
     sweep_workload("sweep-exact", 50, "exact", False, 5.0),
-    scaling("scaling-fixed-steps", "cg", lambda k: 3, 2.2),
-    scaling("scaling-one-percent", "cg", law_steps, 3.0),
-    scaling("scaling-normal-equations", "exact", lambda k: 0, None),
+    scaling("scaling-fixed-steps", "cg", 2.2),
+    scaling("scaling-one-percent", "cg", 3.0, accuracy=0.01),
+    scaling("scaling-normal-equations", "exact", None),
+    entries_scaling(),
     Workload(
         name="ill-conditioned",
         data=ill_conditioned,

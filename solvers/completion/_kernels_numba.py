@@ -24,8 +24,8 @@ BY_GRAM, BY_CG, BY_SKETCH, BY_DUAL = 0, 1, 2, 3
 
 # Columns of a panel are padded to whole vector registers, its rows to blocks of four.
 LANE, BLOCK = 16, 4
-# Multiplications of a Gram matrix up to which the call of a library costs more than the product.
-SMALL_GRAM = 2000
+# Entries of a panel up to which the call of a library costs more than its Gram matrix.
+SMALL_PANEL = 32
 
 # Reassociation and contraction let sums vectorise; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
@@ -310,7 +310,7 @@ def _leverage_sample(panel: Any, d: int, k: int, draw: float, sketch: Any, mass:
 def _gram(panel: Any, out: Any) -> None:
     """panel^T panel; of a small one only the lower triangle."""
     d, k = panel.shape
-    if d * k * k > SMALL_GRAM:
+    if d * k > SMALL_PANEL:
         np.dot(panel.T, panel, out)
         return
     zero = panel.dtype.type(0.0)

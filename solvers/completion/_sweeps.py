@@ -280,8 +280,10 @@ def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.
 
 def _modes(side: Orientation, fixed: npt.NDArray[Any], rule: SweepRule) -> npt.NDArray[np.int8]:
     k = fixed.shape[1]
-    if rule.inner != "auto":
-        return chosen_modes(side.counts, k, rule)
+    modes = chosen_modes(side.counts, k, rule)
+    if rule.inner != "auto" or not (modes == kernels.BY_CG).any():
+        # Uneven leverages make steps dearer only.
+        return modes
     norms = np.einsum("jl,jl->j", fixed, fixed)
     # The square of a Gaussian row has itself a relative variance of 2 / k.
     effective = kernels.effective_counts(side.indptr, side.indices, side.weights, norms) * (1.0 + 2.0 / k)
