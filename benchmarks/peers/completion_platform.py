@@ -201,12 +201,12 @@ WORKLOADS = [
     ),
     Workload(
         name="out-of-core-memory",
-        data=mask(40_000, 300),
-        ours=Solver("files", peak_memory(20, 16 << 20), prepare=warm),
+        data=mask(20_000, 250),
+        ours=Solver("files", peak_memory(20, BLOCK_BYTES), prepare=warm),
         judge=share_of_allowance,
         targets=(Quality(1.0),),
         seeds=(0,),
-        note="40,000 x 40,000, 1.2e7 entries, rank 20, float32; peak memory over that of factors and two blocks",
+        note="20,000 x 20,000, 5e6 entries, rank 20, float32; peak memory over that of factors and two blocks",
     ),
     *(
         Workload(
