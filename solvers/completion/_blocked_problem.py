@@ -15,7 +15,7 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
 from solvers.completion import _blocks as tasks
 from solvers.completion._blocks import BlockedMatrix, Frame
-from solvers.completion._problem import BIAS_SHRINKAGE, BIAS_SWEEPS, refuse_extreme
+from solvers.completion._problem import BIAS_SHRINKAGE, refuse_extreme, shrunk_effects
 
 __all__ = ["BlockedProblem", "as_blocked", "blocked_problem"]
 
@@ -172,14 +172,18 @@ def blocked_problem(
 def _two_way_effects(
     matrix: BlockedMatrix, row_counts: IntArray, col_counts: IntArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Ridge-shrunk row and column effects by alternating means, as for data in memory."""
+    """Ridge-shrunk row and column effects, as for data in memory; two passes per step of conjugate gradients."""
     mean = math.fsum(total for _, total in matrix.run(tasks.extent, None, ())) / matrix.size
-    row, col = np.zeros(matrix.shape[0]), np.zeros(matrix.shape[1])
-    for _ in range(BIAS_SWEEPS):
-        before = row
-        row = np.concatenate(list(matrix.run(tasks.deviations, None, (mean, col)))) / (row_counts + BIAS_SHRINKAGE)
-        sums = list(matrix.run(tasks.deviations, None, (mean, row), columns=True))
-        col = np.concatenate(sums) / (col_counts + BIAS_SHRINKAGE)
-        if float(np.max(np.abs(row - before))) <= 1e-12 * float(np.max(np.abs(row), initial=0.0)):
-            break
+
+    def by_rows(task: Any, *shared: Any, columns: bool = False) -> FloatArray:
+        return np.concatenate(list(matrix.run(task, None, shared, columns=columns)))
+
+    row, col = shrunk_effects(
+        lambda v: by_rows(tasks.sums_over, v),
+        lambda u: by_rows(tasks.sums_over, u, columns=True),
+        row_counts.astype(np.float64) + BIAS_SHRINKAGE,
+        col_counts.astype(np.float64) + BIAS_SHRINKAGE,
+        by_rows(tasks.deviations, mean),
+        by_rows(tasks.deviations, mean, columns=True),
+    )
     return row + mean, col

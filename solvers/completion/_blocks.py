@@ -216,10 +216,15 @@ def moments(block: Block, _: None, frame: Frame, U: FloatArray, V: FloatArray) -
     return gram, slope
 
 
-def deviations(block: Block, _: None, mean: float, other: FloatArray) -> FloatArray:
-    """Sum of value - mean - other effect over each row."""
-    differences = block.values - mean - other[block.indices]
-    return np.bincount(rows_of(block) - block.start, differences, block.stop - block.start).astype(np.float64)
+def deviations(block: Block, _: None, mean: float) -> FloatArray:
+    """Sum of value - mean over each row."""
+    rows = rows_of(block) - block.start
+    return np.bincount(rows, block.values - mean, block.stop - block.start).astype(np.float64)
+
+
+def sums_over(block: Block, _: None, other: FloatArray) -> FloatArray:
+    """Sum of the other side's numbers over the entries of each row."""
+    return np.bincount(rows_of(block) - block.start, other[block.indices], block.stop - block.start).astype(np.float64)
 
 
 def extent(block: Block, _: None) -> tuple[float, float]:

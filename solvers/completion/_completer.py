@@ -11,8 +11,9 @@ import numpy as np
 from solvers._core.arrays import FloatArray, IntArray, to_host
 from solvers._core.errors import ConvergenceWarning, InvalidProblemError
 from solvers._core.options import check_integer
+from solvers.completion._blocked_problem import as_blocked
 from solvers.completion._complete_matrix import complete_matrix
-from solvers.completion._problem import read_observations
+from solvers.completion._problem import data_at_home, read_observations
 from solvers.completion._result import ARRAYS, CompletionResult
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["MatrixCompleter"]
 
 # Ridge that keeps the rows of too few entries solvable, relative to the mean square of the factor's entries.
 SAFEGUARD = 1e-10
+STORED = (*ARRAYS, "basis", "lengths")
 
 
 class MatrixCompleter(BaseEstimator):
@@ -67,6 +69,9 @@ class MatrixCompleter(BaseEstimator):
         ``A ~ U_ diag(s_) V_ᵀ`` plus biases.
     result_ : CompletionResult
         With bound, gap and ``determined``; absent after :meth:`load`.
+    basis_, lengths_ : (n, k), (k,)
+        Where the penalty of a row with coordinates y in the basis is reg/2 y² / lengths: ``V_`` and ``s_`` for the plain
+        norm.
     n_features_in_ : int
 
     Examples
@@ -84,6 +89,8 @@ class MatrixCompleter(BaseEstimator):
     V_: FloatArray
     row_bias_: FloatArray
     col_bias_: FloatArray
+    basis_: FloatArray
+    lengths_: FloatArray
     n_features_in_: int
 
     def __init__(
@@ -139,7 +146,10 @@ class MatrixCompleter(BaseEstimator):
         if not result.success:
             warnings.warn(result.message, ConvergenceWarning, stacklevel=2)
         self.result_ = result
-        self._take(result)
+        for name in ARRAYS:
+            setattr(self, f"{name}_", to_host(result[name]))
+        self.n_features_in_ = len(self.V_)
+        self._keep_basis(X, sample_weight)
         return self
 
     def predict(self, rows: Any, cols: Any) -> FloatArray:
@@ -151,25 +161,28 @@ class MatrixCompleter(BaseEstimator):
         """Coordinates of new rows in the basis ``V_``, (r, k): a ridge regression of each row's entries.
 
         ``X`` takes any of the forms of the training data and has its columns. The column biases and the mean row bias
-        are subtracted first; the completed rows are ``transform(X) @ V_.T`` plus these.
+        are subtracted first; the completed rows are ``transform(X) @ V_.T`` plus these. The ridge is that of the fit,
+        times the number of the row's entries with ``reg_scaling="count"``: at the optimum, the training rows get their own
+        coordinates ``U_ * s_``.
         """
         self._predictor()
         observed = read_observations(X, None, self.duplicates)
         if observed.shape[1] != len(self.V_):
             raise InvalidProblemError(f"X must have {len(self.V_)} columns; got shape {observed.shape}")
-        k = len(self.s_)
         mean = float(np.mean(self.row_bias_)) if len(self.row_bias_) else 0.0
-        penalty = np.full(k, SAFEGUARD / len(self.V_))
-        if self.reg > 0 and self.reg_scaling == "plain":
-            penalty = penalty + self.reg / np.maximum(self.s_, 1e-14 * max(float(self.s_[0]), np.finfo(float).tiny))
-        out = np.zeros((observed.shape[0], k))
+        floor = 1e-14 * max(float(self.lengths_[0]), np.finfo(float).tiny)
+        ridge = self.reg / np.maximum(self.lengths_, floor)
+        safeguard = SAFEGUARD * float(np.mean(self.basis_**2))
+        out = np.zeros((observed.shape[0], len(self.s_)))
         for i in range(observed.shape[0]):
             part = slice(observed.indptr[i], observed.indptr[i + 1])
             cols = observed.cols[part]
-            panel = self.V_[cols]
+            panel = self.basis_[cols]
             target = observed.values[part] - self.col_bias_[cols] - mean
+            penalty = (len(cols) if self.reg_scaling == "count" else 1) * ridge + safeguard
             out[i] = np.linalg.solve(panel.T @ panel + np.diag(penalty), panel.T @ target)
-        return out
+        coordinates: FloatArray = out @ (self.basis_.T @ self.V_)
+        return coordinates
 
     def top(self, rows: Any, count: int = 10, *, exclude: Any = None) -> tuple[IntArray, FloatArray]:
         """The ``count`` columns of largest completed value in each of the given rows, best first, with the values.
@@ -182,6 +195,8 @@ class MatrixCompleter(BaseEstimator):
         n = len(self.V_)
         check_integer("count", count, low=1, high=n)
         seen = None if exclude is None else read_observations(exclude, None, "mean")
+        if seen is not None and seen.shape != (len(self.U_), n):
+            raise InvalidProblemError(f"exclude must have shape ({len(self.U_)}, {n}); got {seen.shape}")
         columns, values = np.empty((len(rows), count), dtype=np.int64), np.empty((len(rows), count))
         for position, row in enumerate(rows):
             scores = predictor.predict(np.full(n, row), np.arange(n))
@@ -197,7 +212,7 @@ class MatrixCompleter(BaseEstimator):
         """Write the factors and biases to a ``.npz`` file, without pickles."""
         self._predictor()
         np.savez(
-            path, reg=self.reg, reg_scaling=self.reg_scaling, **{name: getattr(self, f"{name}_") for name in ARRAYS}
+            path, reg=self.reg, reg_scaling=self.reg_scaling, **{name: getattr(self, f"{name}_") for name in STORED}
         )
 
     @classmethod
@@ -205,15 +220,30 @@ class MatrixCompleter(BaseEstimator):
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             fresh = cls(len(stored["s"]), reg=float(stored["reg"]), reg_scaling=str(stored["reg_scaling"]))
-            for name in ARRAYS:
+            for name in STORED:
                 setattr(fresh, f"{name}_", stored[name])
         fresh.n_features_in_ = len(fresh.V_)
         return fresh
 
-    def _take(self, result: CompletionResult) -> None:
-        for name in ARRAYS:
-            setattr(self, f"{name}_", to_host(result[name]))
-        self.n_features_in_ = len(self.V_)
+    def _keep_basis(self, X: Any, weights: Any) -> None:
+        """Basis and lengths in which the penalty of a row is a ridge."""
+        self.basis_, self.lengths_ = self.V_, self.s_
+        if self.reg_scaling != "count" or self.reg == 0:
+            return
+        matrix = as_blocked(X)
+        if matrix is not None:
+            counts = matrix.counts(), matrix.counts(columns=True)
+        else:
+            observed = read_observations(*data_at_home(X, weights), self.duplicates)
+            held = np.asarray(self.result_.holdout_index)
+            counts = observed.row_counts.copy(), observed.col_counts.copy()
+            for side, index in zip(counts, held.T, strict=True):
+                np.subtract.at(side, index, 1)
+        rows, cols = (np.sqrt(count.astype(np.float64)) for count in counts)
+        left, right = (self.U_ * self.s_) * rows[:, None], self.V_ * cols[:, None]
+        q, r = np.linalg.qr(right)
+        _, self.lengths_, turn = np.linalg.svd(np.linalg.qr(left, mode="r") @ r.T)
+        self.basis_ = (q @ turn.T) / np.where(cols > 0, cols, np.inf)[:, None]
 
     def _predictor(self) -> CompletionResult:
         if not hasattr(self, "U_"):

@@ -12,7 +12,7 @@ weights w_ij / (d_i e_j) and a Huber threshold delta sqrt(d_i e_j).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -457,7 +457,6 @@ def _assemble(
 
 def _two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArray, FloatArray]:
     """Ridge-shrunk row and column effects by least squares; the overall mean is part of the row effects."""
-    _m, n = observed.shape
     values, weights = observed.values, observed.weights
     if robust:
         middle = float(np.median(values))
@@ -466,23 +465,35 @@ def _two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArra
     ridge = BIAS_SHRINKAGE * float(np.mean(weights))
     mean = float(np.sum(weights * values) / np.sum(weights))
     matrix, centred = observed.matrix(weights), observed.matrix(weights * (values - mean))
-    row_total = np.asarray(matrix.sum(axis=1)) + ridge
-    col_total = np.asarray(matrix.sum(axis=0)) + ridge
-    row_sum, col_sum = np.asarray(centred.sum(axis=1)), np.asarray(centred.sum(axis=0))
+    row_total, col_total = (np.asarray(matrix.sum(axis=axis), dtype=np.float64) + ridge for axis in (1, 0))
+    row_sum, col_sum = (np.asarray(centred.sum(axis=axis), dtype=np.float64) for axis in (1, 0))
+    row, col = shrunk_effects(lambda v: matrix @ v, lambda u: matrix.T @ u, row_total, col_total, row_sum, col_sum)
+    return row + mean, col
+
+
+def shrunk_effects(
+    forward: Callable[[FloatArray], FloatArray],
+    backward: Callable[[FloatArray], FloatArray],
+    row_total: FloatArray,
+    col_total: FloatArray,
+    row_sum: FloatArray,
+    col_sum: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Effects r, c with diag(row_total) r + W c = row_sum and Wᵀ r + diag(col_total) c = col_sum; W by its products."""
     # Row effects eliminated; conjugate gradients, preconditioned by the diagonal, on what is left of the column effects.
-    col = np.zeros(n)
-    residual = col_sum - matrix.T @ (row_sum / row_total)
+    col = np.zeros(len(col_sum))
+    residual = col_sum - backward(row_sum / row_total)
     goal = 1e-14 * float(np.linalg.norm(residual))
     step = residual / col_total
     slope = float(residual @ step)
     for _ in range(BIAS_SWEEPS):
         if not float(np.linalg.norm(residual)) > goal:
             break
-        image = col_total * step - matrix.T @ ((matrix @ step) / row_total)
+        image = col_total * step - backward(forward(step) / row_total)
         length = slope / float(step @ image)
         col += length * step
         residual -= length * image
         fresh = residual / col_total
         slope, previous = float(residual @ fresh), slope
         step = fresh + (slope / previous) * step
-    return (row_sum - matrix @ col) / row_total + mean, col
+    return (row_sum - forward(col)) / row_total, col

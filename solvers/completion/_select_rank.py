@@ -88,8 +88,8 @@ def select_rank(
     >>> select_rank(A, 6, rng=0).rank
     3
     """
-    tried = np.unique(np.asarray(range(1, ranks + 1) if isinstance(ranks, int) else list(ranks), dtype=np.int64))
-    if not len(tried) or tried[0] < 1:
+    tried = np.unique(np.asarray(range(1, ranks + 1) if isinstance(ranks, int) else list(ranks)))
+    if not len(tried) or tried.dtype.kind not in "iu" or tried[0] < 1:
         raise InvalidProblemError(f"ranks must be positive integers; got {ranks!r}")
     check_integer("n_splits", n_splits, low=1)
     check_number("holdout", holdout, low=0.0, strict=True)

@@ -1,7 +1,10 @@
+import pickle
+
 import numpy as np
 import pytest
 from completion_problems import low_rank, observed_part
 
+import solvers
 from solvers.completion import MatrixCompleter, select_rank
 
 
@@ -42,9 +45,98 @@ def test_saved_model_predicts_the_same(fitted, tmp_path):
     np.testing.assert_array_equal(again.transform(A[:3]), model.transform(A[:3]))
 
 
-def test_unfitted_estimator_says_so():
+@pytest.mark.parametrize("scaling", ["plain", "count"])
+def test_training_rows_are_where_the_fit_put_them_under_either_penalty(scaling):
+    rng = np.random.default_rng(4)
+    A = rng.standard_normal((40, 4)) @ rng.standard_normal((4, 30)) + 0.1 * rng.standard_normal((40, 30))
+    A[rng.random(A.shape) < 0.3] = np.nan
+    model = MatrixCompleter(10, reg=6.0 if scaling == "plain" else 0.3, reg_scaling=scaling, tol=1e-11, random_state=0)
+    model.fit(A)
+    assert model.result_.gap < 1e-10
+    np.testing.assert_allclose(model.transform(A), model.U_ * model.s_, atol=1e-4)
+
+
+def test_new_rows_are_fitted_to_their_entries_with_biases():
+    rng = np.random.default_rng(5)
+    A = rng.standard_normal((60, 2)) @ rng.standard_normal((2, 30)) + 3.0 + np.arange(30)
+    seen = np.where(rng.random(A.shape) < 0.7, A, np.nan)
+    model = MatrixCompleter(4, biases=True, tol=1e-10, random_state=0).fit(seen[:50])
+    completed = model.transform(seen[50:]) @ model.V_.T + model.col_bias_ + model.row_bias_.mean()
+    np.testing.assert_allclose(completed, A[50:], atol=1e-3)
+
+
+def test_estimator_follows_the_conventions(fitted):
+    from sklearn.base import clone
+
+    A, _, model = fitted
+    before = A.copy()
+    fresh = clone(model)
+    assert fresh.get_params() == model.get_params()
+    assert not hasattr(fresh, "U_")
+    assert fresh.fit(A) is fresh
+    np.testing.assert_array_equal(A, before)
+    np.testing.assert_array_equal(fresh.U_, model.U_)
+    assert fresh.n_features_in_ == A.shape[1]
+    assert fresh.set_params(rank=2).rank == 2
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copied.transform(A[:2]), model.transform(A[:2]))
+    assert "rank=3" in repr(model)
+    with pytest.raises(ValueError, match="60 columns"):
+        model.transform(A[:, :5])
+    with pytest.raises(ValueError, match="exclude"):
+        model.top([0], exclude=A[:3])
+    with pytest.raises(ValueError, match=r"0\.\.79"):
+        model.top([80])
+    with pytest.raises(ValueError, match="count"):
+        model.top([0], 61)
+
+
+def test_lists_end_where_everything_is_excluded(fitted):
+    model = fitted[2]
+    left_out = np.where(np.arange(60) < 58, 1.0, np.nan) * np.ones((80, 1))
+    columns, values = model.top([3], 4, exclude=left_out)
+    assert set(columns[0, :2]) == {58, 59}
+    assert columns[0, 2:].tolist() == [-1, -1]
+    assert np.isneginf(values[0, 2:]).all()
+
+
+def test_fit_that_does_not_hold_warns():
+    A = np.full((6, 5), np.nan)
+    A[0, 0], A[1, 1] = 1.0, 2.0
+    with pytest.warns(solvers.ConvergenceWarning, match="do not determine"):
+        MatrixCompleter(1, random_state=0).fit(A)
+
+
+@pytest.mark.parametrize("method", ["predict", "transform", "top", "save"])
+def test_unfitted_estimator_says_so(method, tmp_path):
+    arguments = {"predict": ([0], [0]), "transform": (np.ones((1, 2)),), "top": ([0],), "save": (tmp_path / "m.npz",)}
     with pytest.raises(ValueError, match="not fitted"):
-        MatrixCompleter(2).predict([0], [0])
+        getattr(MatrixCompleter(2), method)(*arguments[method])
+
+
+def test_prediction_does_not_form_the_matrix():
+    rng = np.random.default_rng(6)
+    m, n = 200_000, 100_000
+    rows, cols = rng.integers(0, m, 40_000), rng.integers(0, n, 40_000)
+    keys = np.unique(rows * n + cols)
+    result = solvers.complete_matrix((keys // n, keys % n, np.ones(len(keys)), (m, n)), 1, reg=1.0, rng=0, max_iter=2)
+    assert result.predict(keys // n, keys % n).shape == keys.shape
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options", "words"),
+    [
+        (0, {}, "positive integers"),
+        ([], {}, "positive integers"),
+        ([1.5], {}, "positive integers"),
+        ([9], {}, "at most min"),
+        (2, {"holdout": 0.0}, "holdout"),
+        (2, {"n_splits": 0}, "n_splits"),
+    ],
+)
+def test_wrong_ranks_to_choose_from_are_refused(ranks, options, words):
+    with pytest.raises(ValueError, match=words):
+        select_rank(np.ones((5, 5)), ranks, **options)
 
 
 def test_rank_with_least_held_out_error_is_selected():
