@@ -137,7 +137,9 @@ def peak_memory(rank, block_bytes):
             StoredMatrix.write(Path(folder) / "whole", matrix, dtype=np.float32)
             StoredMatrix.write(Path(folder) / "tiny", matrix[:100, :100].tocsr(), dtype=np.float32)
             arguments = [f"{folder}/whole", f"{folder}/tiny", str(rank), str(block_bytes)]
-            out = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, check=True, text=True)
+            out = subprocess.run(
+                [sys.executable, "-c", CHILD, *arguments], stdout=subprocess.PIPE, check=True, text=True, cwd=folder
+            )
         seen = json.loads(out.stdout)
         factors = 4 * rank * sum(seen["shape"])
         return seen["bytes"], factors, block_bytes, 16 * seen["size"]
@@ -169,8 +171,8 @@ def curve(kind):
             points[name] = []
             for value in RANKS if kind == "rank" else PER_ROW:
                 rank, per_row = (value, 250) if kind == "rank" else (50, value)
-                matrix = mask(8000, per_row)(0)
-                points[name].append((value, seconds_per_sweep(in_memory(matrix, rank), rank, rule, 3)))
+                matrix = mask(4000, per_row)(0)
+                points[name].append((value, seconds_per_sweep(in_memory(matrix, rank), rank, rule, 2)))
         return points
 
     return run
@@ -199,12 +201,12 @@ WORKLOADS = [
     ),
     Workload(
         name="out-of-core-memory",
-        data=mask(60_000, 500),
-        ours=Solver("files", peak_memory(20, 32 << 20), prepare=warm),
+        data=mask(40_000, 300),
+        ours=Solver("files", peak_memory(20, 16 << 20), prepare=warm),
         judge=share_of_allowance,
         targets=(Quality(1.0),),
         seeds=(0,),
-        note="60,000 x 60,000, 3e7 entries, rank 20, float32; peak memory over that of factors and two blocks",
+        note="40,000 x 40,000, 1.2e7 entries, rank 20, float32; peak memory over that of factors and two blocks",
     ),
     *(
         Workload(
@@ -213,7 +215,7 @@ WORKLOADS = [
             ours=Solver("complete_matrix", curve(kind), prepare=warm),
             judge=slope,
             seeds=(0,),
-            note="8,000 x 8,000, float32, seconds a sweep; the figure is the exponent of the last doubling",
+            note="4,000 x 4,000, float32, seconds a sweep; the figure is the exponent of the last doubling",
         )
         for kind in ("rank", "entries")
     ),
