@@ -84,13 +84,18 @@ class QuadraticCertifier:
     # -- what bounds the inverse ---------------------------------------------------------------------------------
 
     def _forest(self, parents: IntArray | None) -> SpanningForest | None:
-        """The checked forest, kept with the data: right-hand sides share it."""
+        """The checked forest, kept with the data: right-hand sides share it.
+
+        What is kept is a copy: a certificate is the caller's, and may have been written to since it was checked.
+        """
         loss = self.loss
         if parents is None or loss.sparse is None:
             return None
-        if loss.proofs.get("parents") is not parents:
-            loss.proofs["forest"] = spanning_forest(loss.graph, parents)
-            loss.proofs["parents"] = parents
+        checked = loss.proofs.get("parents")
+        if not isinstance(checked, np.ndarray) or parents.dtype != np.int64 or not np.array_equal(checked, parents):
+            checked = parents.copy()
+            loss.proofs["forest"] = spanning_forest(loss.graph, checked)
+            loss.proofs["parents"] = checked
         found = loss.proofs["forest"]
         assert found is None or isinstance(found, SpanningForest)
         return found
