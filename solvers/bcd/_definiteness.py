@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray, IntArray, freeze
 from solvers._core.jit import njit
 from solvers.bcd._quadratic import Quadratic, compressed
 from solvers.bcd._quadratic_certificate import Definiteness
@@ -34,7 +34,7 @@ def _propose(loss: Quadratic) -> Definiteness:
         slack = 2.0 * loss.lipschitz - loss.row_sums
         least = 16 * np.finfo(float).eps * (loss.row_counts + 4) * loss.row_sums
         if grow_forest(*compressed(loss.graph), slack - least, parents):
-            return Definiteness(parents=parents)
+            return Definiteness(parents=freeze(parents))
         return Definiteness()
     return Definiteness() if loss.curvature > 0 else Definiteness(comparison_weights(loss))
 

@@ -84,12 +84,14 @@ class QuadraticCertifier:
     # -- what bounds the inverse ---------------------------------------------------------------------------------
 
     def _forest(self, parents: IntArray | None) -> SpanningForest | None:
-        """The checked forest, kept with the data: right-hand sides share it."""
+        """The checked forest, kept with the data: right-hand sides share it.
+
+        What is kept is a copy: a certificate is the caller's, and may have been written to since it was checked.
+        """
         loss = self.loss
         if parents is None or loss.sparse is None or parents.dtype != np.int64:
             return None
         checked, found = loss.proofs.get("forest", (None, None))
-        # Compared by value: a caller may have written into the array since it was checked.
         if checked is None or not np.array_equal(checked, parents):
             checked = parents.copy()
             found = spanning_forest(loss.graph, checked)

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 import solvers
 from solvers import Status, bcd
@@ -65,3 +66,17 @@ def test_completion_that_the_data_leave_open_is_not_called_determined() -> None:
     claim = {"determined": True, "tangent_gap": 0.5, "status": Status.CONVERGED, "success": True}
     for change in (claim, claim | {"determined": False}, claim | {"determined": True, "short_rows": np.array([])}):
         assert not solvers.verify(forged(result, **change), A, 3).ok
+
+
+def test_forests_written_to_after_their_check_prove_nothing() -> None:
+    n = 12
+    path = scipy.sparse.diags_array([[-1.0] * (n - 1), [2.0] * n, [-1.0] * (n - 1)], offsets=[-1, 0, 1], format="csr")
+    loss = bcd.Quadratic(path, np.ones(n))
+    result = solvers.minimize_bcd(loss)
+    parents = result.certificate.parents.copy()
+    claim = forged(result, x=np.zeros(n), support=np.zeros(0, dtype=np.int64), fun=0.0)
+    claim.certificate = bcd.PointCertificate(np.zeros(n), parents=parents)
+    assert solvers.verify(claim, loss).bound <= result.fun
+    parents[:] = -1
+    assert solvers.verify(claim, loss).bound <= result.fun
+    assert not result.certificate.parents.flags.writeable
