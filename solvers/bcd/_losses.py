@@ -18,6 +18,7 @@ import numpy as np
 
 from solvers._core.arrays import Array, FloatArray, IntArray, kind_of, to_host
 from solvers._core.errors import BackendError, InvalidProblemError
+from solvers._core.linalg import UNIT
 from solvers._core.options import check_number
 from solvers.bcd._loss import LinearLoss
 
@@ -247,6 +248,10 @@ class Softmax(LinearLoss):
     def _probabilities(self, z: Array) -> Array:
         shifted, logs = self._shifted(z)
         return self.xp.exp(shifted - logs[:, None])
+
+    def value_error(self, x: FloatArray, z: Array) -> float:
+        """The sum of exponentials is at least one and rounds relatively, so its logarithm rounds absolutely."""
+        return super().value_error(x, z) + 2 * (self.n_outputs + 8) * UNIT * self.total_weight
 
     def slopes(self, z: Array) -> Array:
         """e_y - p, (n, K)."""
