@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import array_api_strict
 import math
 
+import array_api_strict
 import numpy as np
 import pytest
 import scipy.sparse
