@@ -28,7 +28,7 @@ import numpy as np
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
-from solvers.bcd._certificate import UNDERFLOW, LowerBound
+from solvers.bcd._certificate import SUBNORMAL, UNDERFLOW, LowerBound
 from solvers.bcd._penalties import SeparableTerm, Term
 from solvers.bcd._quadratic import Quadratic, compressed
 from solvers.bcd._spanning_forest import SpanningForest, spanning_forest
@@ -167,9 +167,11 @@ class QuadraticCertifier:
         charge = math.inf
         if sums is not None:
             assert weights is not None
-            charge = min(charge, 0.5 * float(np.sum(size * weights)) * float(np.max(size / sums)))
+            charge = min(charge, 0.5 * float(np.sum(size * (weights * float(np.max(size / sums))))))
         if self.loss.curvature > 0:
-            charge = min(charge, 0.5 * float(np.sum(size * size)) / self.loss.curvature)
+            charge = min(charge, 0.5 * float(np.sum(size * (size / self.loss.curvature))))
+        # Divided before they are squared: small residuals over a small Q need not be a small charge.
+        charge += 8 * SUBNORMAL * len(size)
         value = plane.energy - exact.value - float(np.sum(v * point)) - charge * (1 + 1e-12)
         if not math.isfinite(value):
             return LowerBound(-math.inf, 0.0)

@@ -106,6 +106,28 @@ def test_bounds_with_boxes_never_exceed_attained_objectives():
                 assert Fraction(float(bound.reestablished)) <= least
 
 
+@pytest.mark.parametrize("proof", ["forest", "weights", "curvature"])
+@pytest.mark.parametrize(("size", "side"), [(1e-200, 1e-170), (1e-250, 1e-165), (1e-100, 1e-165)])
+def test_residuals_whose_squares_vanish_are_charged(size, side, proof):
+    """At zero the charge is the whole bound: c^T Q^{-1} c / 2 is representable where the square of c is not."""
+    Q = size * (np.diag([2.0, 2.0, 2.0]) - np.diag([1.0, 1.0], 1) - np.diag([1.0, 1.0], -1))
+    Q[0, 0] = 4.0 * size
+    loss = bcd.Quadratic(Q if proof == "curvature" else scipy.sparse.csr_array(Q), np.full(3, side))
+    sparse = bcd.Quadratic(scipy.sparse.csr_array(Q), np.full(3, side))
+    least = exact_objective(sparse, exact_minimiser(sparse))
+    definiteness = {
+        "forest": propose_definiteness(sparse),
+        "weights": Definiteness(np.array([1.0, 1.5, 1.1]) / size),
+        "curvature": Definiteness(),
+    }[proof]
+    problem = composite(loss)
+    bound, _ = problem.bound_at(np.zeros(3), loss.image(np.zeros(3)), definiteness)
+    assert 20 * least <= Fraction(float(bound.reestablished)) <= least
+    result = solvers.minimize_bcd(loss)
+    assert Fraction(float(result.bound)) <= least
+    assert solvers.verify(result, loss)
+
+
 def test_a_forest_bounds_the_inverse_from_above():
     """v^T Q^{-1} v / 2 <= charge, with equality for forests."""
     rng = np.random.default_rng(3)
