@@ -22,7 +22,7 @@ import numpy as np
 
 from ranking import _large_numba as kernels
 from ranking._bounds import PUBLISH
-from ranking._factors import Factors
+from ranking._factors import Factors, row_lengths
 from ranking._large_bounds import streamed_bound
 from ranking._problem import PathProblem
 from ranking._run import Run, leaf_certificate
@@ -84,7 +84,7 @@ class LargeRun(Run):
         dense = not isinstance(problem.scores, Factors)
         if isinstance(problem.scores, Factors):
             P, Q = problem.sign * problem.scores.left[self.perm], problem.scores.right[self.perm]
-            self.largest = math.sqrt(float((P * P).sum(axis=1).max()) * float((Q * Q).sum(axis=1).max()))
+            self.largest = float(row_lengths(P).max()) * float(row_lengths(Q).max())
             matrix = np.empty((0, 0))
             # Zero coordinates fill up to what the kernels take at a time.
             filler = np.zeros((n, -Q.shape[1] % kernels.EIGHT))
@@ -304,6 +304,9 @@ class LargeRun(Run):
 
 def transport_potential(points: FloatArray, targets: FloatArray) -> FloatArray:
     """psi at the targets for Gaussians with the moments of ``points`` and ``targets``."""
+    # In units of their own, neither of which need be near one: moments of fourth order are taken.
+    units = [float(np.abs(part).max()) or 1.0 for part in (points, targets)]
+    points, targets = points / units[0], targets / units[1]
     p, q = points.mean(axis=0), targets.mean(axis=0)
     root_p, _ = _roots(np.cov(points.T, bias=True).reshape(len(p), len(p)))
     middle = root_p @ np.cov(targets.T, bias=True).reshape(len(p), len(p)) @ root_p
@@ -311,8 +314,8 @@ def transport_potential(points: FloatArray, targets: FloatArray) -> FloatArray:
     _, inverse_p = _roots(root_p @ root_p)
     forward, backward = inverse_p @ root @ inverse_p, root_p @ inverse_root @ root_p
     away = targets - (q - forward @ p)
-    potential: FloatArray = 0.5 * np.einsum("ij,jk,ik->i", away, backward, away, optimize=True)
-    return potential
+    potential: FloatArray = np.einsum("ij,jk,ik->i", away, backward, away, optimize=True)
+    return 0.5 * units[0] * potential * units[1]
 
 
 def _roots(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:

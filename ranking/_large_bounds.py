@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from ranking._bounds import LARGEST_SCORE, LARGEST_SUM
-from ranking._factors import Factors
+from ranking._factors import Factors, row_lengths
 from ranking._problem import PathProblem
 from solvers._core.arrays import FloatArray
 from solvers._core.linalg import UNIT
@@ -67,10 +67,10 @@ def streamed_bound(problem: PathProblem, prices: FloatArray, units: float) -> fl
 def _factor_error(factors: Factors) -> tuple[float, float]:
     """Largest modulus that a score may have, and the error of all row minima together."""
     n, d = factors.left.shape
-    lengths = np.sqrt((factors.left * factors.left).sum(axis=1))
-    reach = math.sqrt(float((factors.right * factors.right).sum(axis=1).max()))
+    lengths = row_lengths(factors.left)
+    reach = float(row_lengths(factors.right).max())
     # Norms are computed with a few roundoffs themselves, for which the factor stands.
-    error = (2 * d + 4) * UNIT * 1.01 * reach * math.fsum(lengths.tolist())
+    error = (2 * d + 4) * UNIT * 1.01 * (reach * math.fsum(lengths.tolist()))
     smallest = [float(np.min(np.abs(part), where=part != 0, initial=1.0)) for part in (factors.left, factors.right)]
     if smallest[0] * smallest[1] < 2 * LEAST_NORMAL:
         error += 4 * d * n * TINY

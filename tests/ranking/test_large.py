@@ -42,10 +42,13 @@ def factors(rng, n, d, kind):
         return 0 * U, V
     if kind == "uneven":
         return U * 10.0 ** rng.integers(-6, 7, n)[:, None], V * 10.0 ** rng.integers(-6, 7, n)[:, None]
+    if kind == "cancelling, far from one":
+        U, V = np.hstack([1e8 * U, -1e8 * U, rng.standard_normal((n, 1))]), np.hstack([V, V, np.ones((n, 1))])
+        return U * 2.0**-580, V * 2.0**580
     return U, V
 
 
-@pytest.mark.parametrize("kind", ["normal", "symmetric", "ties", "zero", "uneven"])
+@pytest.mark.parametrize("kind", ["normal", "symmetric", "ties", "zero", "uneven", "cancelling, far from one"])
 def test_the_search_on_candidates_never_contradicts_the_recursion(kind, all_problems_are_large):
     rng = np.random.default_rng(1)
     for _ in range(60):
@@ -80,6 +83,18 @@ def test_streamed_prices_prove_what_the_whole_matrix_proves():
             assert bound <= exact
             assert exact - bound <= 1e-12 * scale * problem.m
             assert streamed_bound(problem, prices, 4.0) <= bound
+
+
+def test_the_bound_of_factors_does_not_depend_on_how_a_power_of_two_is_shared(all_problems_are_large):
+    rng = np.random.default_rng(12)
+    U, V = factors(rng, 6, 3, "normal")
+    prices = rng.standard_normal(7)
+    bounds = [
+        streamed_bound(path_problem((U * 2.0**shift, V * 2.0**-shift), None, None, False, True), prices, 4.0)
+        for shift in (0, 600, -600)
+    ]
+    assert bounds[0] == bounds[1] == bounds[2]
+    assert bounds[0] > -np.inf
 
 
 def test_factors_are_their_matrix():
