@@ -83,8 +83,9 @@ class LeafProof:
     ----------
     path : tuple of (i, j, together)
         Decisions from the root, on rows of positive weight.
-    multiplier : (s, s) float32 or None
-        Of Z >= 0, for the s supernodes; None proves 0, or that the leaf is empty.
+    multiplier : (s, s) float32, float64 or None
+        Of Z >= 0, for the s supernodes, in single precision where that has the range; None proves 0, or that the leaf is
+        empty.
     cuts : (m, 3) int32
         Supernodes (i, j, l); j = l for a pair.
     cut_multipliers : (m,) float64
@@ -94,7 +95,7 @@ class LeafProof:
     """
 
     path: tuple[Decision, ...]
-    multiplier: NDArray[np.float32] | None
+    multiplier: NDArray[np.float32] | FloatArray | None
     cuts: NDArray[np.int32]
     cut_multipliers: FloatArray
     cliques: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int32))

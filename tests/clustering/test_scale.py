@@ -10,6 +10,7 @@ from partitions import best_cost
 
 import solvers
 from clustering._blocks import anticlusters
+from clustering._low_rank import _on_sphere as on_sphere
 from clustering._problem import kmeans_problem
 from solvers._core.backend import choose_backend
 
@@ -145,6 +146,13 @@ def test_blocks_never_exceed_brute_force(backend):
         )
         assert result.bound <= best_cost(X, n_clusters, weights) * (1 + 1e-12)
         assert solvers.verify(result, X, n_clusters, sample_weight=weights)
+
+
+@pytest.mark.parametrize("u", [[[-3.0, -1.0], [-2.0, -1.5]], [[0.0, -1.0], [-2.0, -1.5]]])
+def test_the_nearest_factor_of_negative_ones_is_their_largest_entry(u):
+    u = np.array(u)
+    nearest = on_sphere(np, u, 4)
+    assert np.array_equal(nearest, 2.0 * (u == u.max()))
 
 
 def test_low_rank_factors_find_the_planted_labels():
