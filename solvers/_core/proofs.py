@@ -127,6 +127,8 @@ def damage(result: Result) -> str:
         return f"status is OPTIMAL with gap {result.gap!r} above tol {result.tol!r}"
     if status is Status.INFEASIBLE and result.x is not None:
         return "status is INFEASIBLE and x is an answer"
+    if status is Status.UNBOUNDED and math.isfinite(result.bound):
+        return f"status is UNBOUNDED and bound is {result.bound!r}"
     return ""
 
 
@@ -158,7 +160,10 @@ def judge(
         verdict = f"fun is {result.fun!r} and was recomputed as {fun!r}"
     elif not supported:
         verdict = f"bound is {result.bound!r} and only {bound!r} could be re-established"
-    elif not (result.gap == claimed_gap or abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE)):
+    elif not (
+        result.gap == claimed_gap
+        or (math.isfinite(claimed_gap) and abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE))
+    ):
         verdict = f"gap is {result.gap!r} and follows as {claimed_gap!r} from fun and bound"
     else:
         return Verification(True, fun, bound, recomputed_gap, "objective, feasibility and bound re-established")

@@ -80,3 +80,20 @@ def test_forests_written_to_after_their_check_prove_nothing() -> None:
     parents[:] = -1
     assert solvers.verify(claim, loss).bound <= result.fun
     assert not result.certificate.parents.flags.writeable
+
+
+def test_no_gap_follows_from_an_infinite_bound() -> None:
+    X = np.random.default_rng(4).normal(size=(12, 2))
+    result = solvers.ila_sdp(X, 2, rng=0)
+    assert result.bound == np.inf
+    assert solvers.verify(result, X, 2).ok
+    optimal = {"gap": 0.0, "status": Status.OPTIMAL, "success": True}
+    for claim in (optimal, {"gap": 0.5}, {"gap": -np.inf}, {"assignment_gap": 0.0}, {"assignment_gap": -1.0}):
+        assert not solvers.verify(forged(result, **claim), X, 2).ok
+
+
+def test_nothing_bounded_is_called_unbounded() -> None:
+    loss = bcd.Quadratic([[2.0, 0.5], [0.5, 1.0]], [1.0, 1.0])
+    result = solvers.minimize_bcd(loss)
+    assert solvers.verify(result, loss).ok
+    assert not solvers.verify(forged(result, status=Status.UNBOUNDED, success=False), loss).ok
