@@ -165,7 +165,8 @@ def solve_by_cg(run: Run, x: FloatArray) -> None:
         residual = problem.kkt(x, problem.loss.image(x)) if monitor.status is None else math.nan
         monitor.checkpoint(residual)
         if solver.unbounded:
-            monitor.finish(Status.UNBOUNDED)
+            # Curvature that vanishes in the rounding of a direction may still be proved.
+            monitor.finish(Status.UNBOUNDED if math.isinf(monitor.bound) else Status.STALLED)
         elif monitor.stalled(residual, 5):
             _settle(monitor, residual, problem)
 

@@ -128,6 +128,14 @@ def test_residuals_whose_squares_vanish_are_charged(size, side, proof):
     assert solvers.verify(result, loss)
 
 
+def test_what_is_proved_bounded_is_not_called_unbounded():
+    loss = bcd.Quadratic(np.diag([1.0, 1e14]), np.ones(2))
+    result = solvers.minimize_bcd(loss)
+    assert -np.inf < result.bound <= -0.5
+    assert result.status is not solvers.Status.UNBOUNDED
+    assert solvers.verify(result, loss)
+
+
 def test_a_forest_bounds_the_inverse_from_above():
     """v^T Q^{-1} v / 2 <= charge, with equality for forests."""
     rng = np.random.default_rng(3)
