@@ -40,6 +40,7 @@ def verify_rank_tsp(
             return Verification(False, worst, bound, math.inf, "infeasibility could not be re-established")
         if result.status is not Status.INFEASIBLE:
             claimed = result.fun == worst and not result.success and _no_stronger(result.bound, bound, problem)
+        claimed = claimed and (result.order, result.rank, result.gap) == (None, None, math.inf)
         return Verification(
             claimed, worst, bound, math.inf, "no path; bound re-established" if claimed else "claims differ"
         )

@@ -80,7 +80,9 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     check = _load(entry.verifier)
     inspect.signature(check).bind(result, *args, **problem_options)
     try:
-        verification: Verification = check(result, *args, **problem_options)
+        # What a forgery makes overflow is compared, and refused.
+        with np.errstate(over="ignore", invalid="ignore"):
+            verification: Verification = check(result, *args, **problem_options)
     except SolversError:
         raise
     except UNREADABLE as error:
@@ -156,7 +158,7 @@ def judge(
         verdict = f"infeasible: {feasible}"
     elif result.sense != sense:
         verdict = f"sense is {result.sense!r} and {result.entry} has {sense!r}"
-    elif not abs(result.fun - fun) <= fun_slack:
+    elif not abs(result.fun - fun) <= fun_slack < math.inf:
         verdict = f"fun is {result.fun!r} and was recomputed as {fun!r}"
     elif not supported:
         verdict = f"bound is {result.bound!r} and only {bound!r} could be re-established"

@@ -108,6 +108,8 @@ class LinearLoss(Loss):
     """
 
     curvature_bound: float = 1.0
+    # A number above every |l'|, if there is one: it keeps the rounding of scores far out from passing for a rounding of f.
+    steepest: float = math.inf
     n_outputs: int = 1
 
     def __init__(self, A: Any, sample_weight: Any, fit_intercept: bool) -> None:
@@ -218,7 +220,9 @@ class LinearLoss(Loss):
         if used > 4:
             moves = 2 * used * UNIT * self.design.row_norms * float(np.linalg.norm(matrix))
             heavy = np.ones(len(moves)) if self.weights is None else to_host(self.weights)
-            drift = float(np.sum((slopes + heavy * self.curvature_bound * moves) * moves))
+            drift = float(
+                np.sum(np.minimum(slopes + heavy * self.curvature_bound * moves, heavy * self.steepest) * moves)
+            )
         rows = 64 + (0 if self.device is None else self.design.n)
         return 2 * rows * UNIT * self.value(x, z) + 2 * drift + 8 * 2.0**-1074 * self.total_weight
 

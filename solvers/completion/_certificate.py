@@ -135,7 +135,7 @@ def objective(problem: CompletionProblem, left: FloatArray, right: FloatArray, d
     size = np.abs(problem.targets) + lengths[0][problem.observed.rows] * lengths[1][problem.observed.cols]
     slope = np.abs(problem.clipped(residual, delta))
     noise = 4 * UNIT * (k + 4) * size
-    error = float(np.sum(weights * (slope * noise + noise * noise))) + 4 * SUM_ERROR * UNIT * loss
+    error = float(np.sum(weights * np.minimum(slope + noise, delta) * noise)) + 4 * SUM_ERROR * UNIT * loss
     scaled = float(
         np.linalg.norm(problem.row_scale[:, None] * left) * np.linalg.norm(problem.col_scale[:, None] * right)
     )
