@@ -18,7 +18,7 @@ from ranking._precedence_cuts import cutting_planes
 from ranking._precedence_numba import insertion_search, pack_cycles, perturbed_search
 from ranking._problem import read_scores
 from solvers._catalogue import entry_named
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray, IntArray, as_permutation
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError
 from solvers._core.monitor import Monitor
@@ -303,7 +303,7 @@ def _borda_order(matrix: FloatArray) -> IntArray:
 
 
 def _start(x0: Any, n: int) -> IntArray:
-    order = np.asarray(x0.order if isinstance(x0, PrecedenceRanking) else x0)
-    if order.shape != (n,) or not np.array_equal(np.sort(order), np.arange(n)):
+    order = as_permutation(x0.order if isinstance(x0, PrecedenceRanking) else x0, n)
+    if order is None:
         raise InvalidProblemError(f"x0 must be a PrecedenceRanking or a permutation of 0..{n - 1}; got {x0!r}")
-    return order.astype(np.int64)
+    return order

@@ -26,7 +26,9 @@ __all__ = [
     "Kind",
     "as_float_array",
     "as_integer_labels",
+    "as_permutation",
     "available_memory",
+    "dimensions",
     "freeze",
     "host_namespace",
     "kind_of",
@@ -139,6 +141,27 @@ def as_integer_labels(value: Any, name: str, *, length: int) -> Array:
     if length and int(xp.min(labels)) < 0:
         raise InvalidProblemError(f"{what}; got {int(xp.min(labels))}")
     return freeze(labels) if kind == "numpy" else labels
+
+
+def as_permutation(value: Any, length: int) -> IntArray | None:
+    """A permutation of 0..length-1 given on the host; None if the value is none."""
+    if kind_of(value) != "numpy":
+        return None
+    try:
+        order = np.asarray(value)
+    except ValueError:
+        return None
+    if order.dtype.kind not in "iuf" or order.shape != (length,):
+        return None
+    return order.astype(np.int64) if np.array_equal(np.sort(order), np.arange(length)) else None
+
+
+def dimensions(value: Any) -> int:
+    """Number of dimensions of an array_like; -1 of a ragged one."""
+    try:
+        return int(np.ndim(value))
+    except ValueError:
+        return -1
 
 
 def available_memory() -> int:
