@@ -220,9 +220,10 @@ class LinearLoss(Loss):
         if used > 4:
             moves = 2 * used * UNIT * self.design.row_norms * float(np.linalg.norm(matrix))
             heavy = np.ones(len(moves)) if self.weights is None else to_host(self.weights)
-            drift = float(
-                np.sum(np.minimum(slopes + heavy * self.curvature_bound * moves, heavy * self.steepest) * moves)
-            )
+            slopes = slopes + heavy * self.curvature_bound * moves
+            if math.isfinite(self.steepest):
+                slopes = np.minimum(slopes, heavy * self.steepest)
+            drift = float(np.sum(slopes * moves))
         rows = 64 + (0 if self.device is None else self.design.n)
         return 2 * rows * UNIT * self.value(x, z) + 2 * drift + 8 * 2.0**-1074 * self.total_weight
 
