@@ -51,7 +51,12 @@ def random_problem(rng, *, n=None, p=None, scale=1.0):
 
 @pytest.mark.parametrize("count", [200, pytest.param(3000, marks=pytest.mark.slow)])
 def test_every_run_ends_at_a_minimum(count):
-    """Stationarity, recomputed: no coordinate's negative gradient is far from its subdifferential."""
+    """Stationarity, recomputed: what a prox step along one coordinate gains is at most what the bound leaves to be gained.
+
+    That much is theory, for every convex penalty, and it is asked for up to the rounding of the two objectives. Where phi is
+    linear along the step, the gain is kkt^2 / (2 L): the gap proves kkt <= sqrt(2 L (fun - bound)) there and no less, which
+    is the allowance below; kinks within the step would make it larger, and it is not enlarged for them.
+    """
     rng = np.random.default_rng(count)
     for trial in range(count):
         loss, penalty = random_problem(rng, scale=(1.0, 1e-4, 1e4)[trial % 3])
@@ -61,7 +66,11 @@ def test_every_run_ends_at_a_minimum(count):
         z = loss.image(x)
         size = np.max(np.abs(loss.gradient(loss.image(problem.term.start()))), initial=1e-300)
         assert result.success, result.message
-        # A step along the steepest coordinate gains kkt^2 / (2 L), and no more than fun - bound is left to gain.
+        g, term = loss.gradient(z), problem.term
+        gains = _kernels_array.violations(
+            x, g, loss.lipschitz, term.lam, term.l2, term.lower, term.upper, np.empty(loss.size)
+        )
+        assert gains <= result.fun - result.bound + 2 * problem.objective_error(x, z)
         left = math.sqrt(2 * float(np.max(loss.lipschitz)) * max(result.fun - result.bound, 0.0))
         assert problem.kkt(x, z) <= max(2e-4 * size, left)
         assert solvers.verify(result, loss, penalty)
