@@ -10,8 +10,9 @@ violates penalised coordinates is scaled down first, which costs less.
 
 Quadratics have a certificate of their own, :mod:`solvers.bcd._quadratic_certificate`.
 
-Every function returns the value and a bound on its rounding error. A published bound is reduced by **twice** that error and
-verification subtracts it once, so that a correct recomputation elsewhere always re-establishes the claim. Nothing here is
+Every function returns the value and a bound e on its rounding error. A published bound is reduced by **three times** that error
+and verification subtracts it once: the value published may lie e above the true one and a correct recomputation elsewhere e
+below, less e again for its own proof, so that every recomputation re-establishes the claim. Nothing here is
 used by the iterations except what they read from its answers.
 """
 
@@ -53,7 +54,7 @@ class LowerBound:
     @property
     def published(self) -> float:
         """What a result claims."""
-        return self.value - 2.0 * self.error
+        return self.value - 3.0 * self.error
 
     @property
     def reestablished(self) -> float:

@@ -7,9 +7,9 @@ The model, with Hessian G (a Gram matrix, or A^T diag(h) A kept as a product), i
 Columns of A are reached through ``column_dot`` and ``column_add``, which exist for a dense matrix and for the triple
 (data, indices, indptr) of a CSC matrix, so every kernel is written once.
 
-Descent is greedy by buckets: an epoch passes over all coordinates and moves those whose scaled step sqrt(G_jj) |delta_j| lies
-within a factor ``BUCKET`` of the largest of the pass before. A pass over scores costs no more than a few moves, and a
-quarter of the moves of a cyclic epoch are spared.
+Descent goes by buckets: an epoch passes over all coordinates and moves those whose scaled step sqrt(G_jj) |delta_j| lies within
+a factor of the largest of the pass before. On a Gram matrix a pass over scores costs no more than a few moves: the factor is
+``BUCKET`` there, and a quarter of the moves of a cyclic epoch are spared.
 """
 
 from __future__ import annotations
