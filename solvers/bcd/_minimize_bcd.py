@@ -245,7 +245,7 @@ def first_point(problem: Composite, x0: Any) -> FloatArray:
     else:
         value, kind = x0, getattr(loss, "kind", "numpy")
         if kind_of(value) != ("numpy" if kind == "sparse" else kind):
-            raise BackendError(f"x0 is a {kind_of(value)} array and the loss holds {kind} data; convert one explicitly")
+            raise BackendError(f"x0 holds {kind_of(value)} data and the loss {kind} data; convert one explicitly")
     array = to_host(as_float_array(value, "x0", ndim=len(loss.shape), expected=f"a {loss.shape} array"))
     if array.shape != loss.shape:
         raise InvalidProblemError(f"x0 must have shape {loss.shape}; got {array.shape}")

@@ -49,7 +49,7 @@ def random_problem(rng, *, n=None, p=None, scale=1.0):
     return loss, penalty
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(1200, marks=pytest.mark.slow)])
 def test_every_run_ends_at_a_minimum(count):
     """Stationarity, recomputed: what a prox step along one coordinate gains is at most what the bound leaves to be gained.
 
@@ -84,7 +84,7 @@ def test_unpenalised_models_reach_the_least_squares_solution():
         assert np.allclose(result.x, np.linalg.lstsq(A, b, rcond=None)[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [120, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [120, pytest.param(700, marks=pytest.mark.slow)])
 def test_what_is_screened_rests_at_every_minimiser(count):
     """Dual points from far away and from nearby; what they strike out lies where it lay."""
     rng = np.random.default_rng(count)
@@ -297,7 +297,7 @@ def test_device_runs_start_from_arrays_of_their_kind_and_from_results(namespace)
         again = solvers.minimize_bcd(loss, penalty, tol=1e-9, x0=start)
         assert again.fun == pytest.approx(result.fun, rel=1e-8)
     assert solvers.minimize_bcd(loss, penalty, tol=1e-9, x0=result).nit <= 1
-    with pytest.raises(solvers.BackendError, match="x0 is a numpy array"):
+    with pytest.raises(solvers.BackendError, match="x0 holds numpy data"):
         solvers.minimize_bcd(loss, penalty, x0=np.ones(8))
-    with pytest.raises(solvers.BackendError, match="x0 is a array-api array"):
+    with pytest.raises(solvers.BackendError, match="x0 holds array-api data"):
         solvers.minimize_bcd(bcd.LeastSquares(A, b), penalty, x0=there(np.ones(8)))
