@@ -177,16 +177,18 @@ class Subproblem:
         if not on_gram:
             return self._on_columns(h, g, start, working, parts, tolerance)
         loss = self.loss
-        gram = self.cache.gram
+        gram, block = self.cache.gram, None
         if h is not None:
-            gram = weighted_gram(loss, working, h)
+            block = loss.design.columns(working) if isinstance(loss.design, DenseDesign) else None
+            gram = weighted_gram(loss, working, h, block)
             gram[np.diag_indices(len(gram))] += FLAT * loss.lipschitz[working]
         fresh, ahead = _on_gram(gram, g, start, parts, tolerance)
         if h is None:
             block = self.cache.block
             image = block @ loss.to_device(fresh - start)
             return _Solution(fresh, image, None if ahead is None else block @ loss.to_device(ahead - start))
-        image = loss.design.times_block(working, loss.to_device(fresh - start))
+        step = loss.to_device(fresh - start)
+        image = loss.design.times_block(working, step) if block is None else block @ step
         return _Solution(fresh, image, None)
 
     def _curvature(self, z: Array, cautious: bool) -> Array:
