@@ -17,10 +17,10 @@ from types import ModuleType
 from solvers._core.arrays import Array, FloatArray, to_host
 from solvers._core.monitor import Monitor
 from solvers._core.result import Status
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._run import Run, shrink_wanted
+from solvers.bcd._separable_term import SeparableTerm
 
 __all__ = ["BoxCG", "solve_by_cg"]
 

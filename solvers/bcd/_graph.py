@@ -23,11 +23,11 @@ from solvers._core.result import Status
 from solvers.bcd._box_cg import solve_by_cg
 from solvers.bcd._local import LocalDescent
 from solvers.bcd._peel import FreeSystem
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, is_free
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._relaxation import ColouredRelaxation, first_omega
 from solvers.bcd._run import Run, shrink_wanted
+from solvers.bcd._separable_term import SeparableTerm
 
 __all__ = ["GraphSolver", "solve_on_graph"]
 

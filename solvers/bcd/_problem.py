@@ -14,10 +14,12 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.jit import njit
 from solvers.bcd._certificate import LinearCertifier, LowerBound
 from solvers.bcd._loss import LinearLoss, Loss
-from solvers.bcd._penalties import Penalty, SeparableTerm, Term, free_term
+from solvers.bcd._penalties import Penalty
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._quadratic_certificate import Definiteness, QuadraticCertifier
 from solvers.bcd._result import Certificate, DualCertificate, PointCertificate
+from solvers.bcd._separable_term import SeparableTerm, free_term
+from solvers.bcd._term import Term
 
 __all__ = ["Composite", "DualView", "composite", "is_free"]
 
@@ -128,16 +130,23 @@ class Composite:
         return LowerBound(-math.inf, 0.0), None
 
     def linear_bound(
-        self, x: FloatArray, z: Array, proposal: Array | None = None
-    ) -> tuple[LowerBound, Certificate, DualView]:
-        """The bound of the dual point of the scores z (or ``proposal``), its certificate, and what its product shows."""
+        self, x: FloatArray, z: Array, proposal: Array | None = None, *, gradient: bool = False
+    ) -> tuple[LowerBound, Certificate, DualView, FloatArray | None]:
+        """The bound of the dual point of the scores z (or ``proposal``), its certificate, and what its product shows.
+
+        The gradient at z, too, where it is asked for beside a proposal of one output.
+        """
         assert isinstance(self.loss, LinearLoss)
         slopes = self.loss.slopes(z if proposal is None else proposal)
         proposed, multiple, exact = self._linear.propose(slopes)
-        evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
+        along = self.loss.slopes(z) if gradient and proposal is not None and self.loss.n_outputs == 1 else None
+        evaluation = self._linear.evaluate(
+            proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0, along=along
+        )
         certificate = DualCertificate(np.array(to_host(evaluation.theta)))
+        beside = None if evaluation.beside is None else -evaluation.beside
         view = DualView.of(evaluation.bound.reestablished, evaluation.q, evaluation.scale * multiple, exact)
-        return evaluation.bound, certificate, view
+        return evaluation.bound, certificate, view, beside
 
     def proposed_dual(self, slopes: Array) -> tuple[Array, float, bool]:
         """The dual point that the slopes suggest, near which multiple of them it lies, and whether it is that multiple."""

@@ -29,9 +29,10 @@ from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
 from solvers.bcd._certificate import SUBNORMAL, UNDERFLOW, LowerBound
-from solvers.bcd._penalties import SeparableTerm, Term
 from solvers.bcd._quadratic import Quadratic, compressed
+from solvers.bcd._separable_term import SeparableTerm
 from solvers.bcd._spanning_forest import SpanningForest, spanning_forest
+from solvers.bcd._term import Term
 
 __all__ = ["Definiteness", "QuadraticCertifier"]
 

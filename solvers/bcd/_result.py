@@ -51,7 +51,8 @@ Certificate = DualCertificate | PointCertificate
 class BCDResult(Result):
     """A minimiser with a proved bound on the minimum.
 
-    Besides the fields of :class:`solvers.Result`:
+    Besides the fields of :class:`solvers.Result`; arrays of x are of the kind and on the device of the loss's data, those of
+    the certificate are NumPy's:
 
     Attributes
     ----------

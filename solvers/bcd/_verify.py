@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from solvers._core.arrays import to_host
 from solvers._core.linalg import UNIT
 from solvers._core.proofs import judge
 from solvers._core.result import Verification
@@ -31,13 +32,13 @@ def verify_minimize_bcd(
     del blocks, rule, update, block_size
     problem = composite(loss, penalty)
     loss = problem.loss
-    x = np.asarray(result.x)
-    intercept = np.atleast_1d(np.asarray(result.intercept, dtype=np.float64))
+    x = to_host(result.x)
+    intercept = np.atleast_1d(to_host(result.intercept).astype(np.float64))
     if x.shape != loss.shape or x.dtype.kind != "f" or not np.isfinite(x).all():
         return _refused(f"x must be finite, of shape {loss.shape}")
     if (loss.n_free and intercept.shape != (loss.n_free,)) or not np.isfinite(intercept).all():
         return _refused("intercept has the wrong shape or is not finite")
-    if not np.array_equal(np.asarray(result.support), np.flatnonzero(x)):
+    if not np.array_equal(to_host(result.support), np.flatnonzero(x)):
         return _refused("support is not that of x")
     flat = np.concatenate([x.reshape(-1), intercept if loss.n_free else np.zeros(0)])
     z = loss.image(flat)

@@ -23,6 +23,10 @@ def minimize_bcd() -> None:
     path = scipy.sparse.diags_array([[-1.0], [2.5, 2.5], [-1.0]], offsets=[-1, 0, 1], shape=(2, 2), format="csr")
     run_minimize_bcd(LeastSquares(A, [1.0, 0.0, 2.0]), L1(0.5))
     run_minimize_bcd(Logistic(scipy.sparse.csc_array(A), [1.0, -1.0, 1.0]), L1(0.1))
+    # Columns so short that their Gram matrix is not formed.
+    diagonal, signs = scipy.sparse.eye_array(8, format="csc"), np.array([1.0, -1.0] * 4)
+    run_minimize_bcd(LeastSquares(diagonal, signs), L1(0.5))
+    run_minimize_bcd(Logistic(diagonal, signs), L1(0.1))
     run_minimize_bcd(Quadratic(path, [1.0, 2.0]), blocks="greedy-forest")
     run_minimize_bcd(Quadratic(path, [1.0, 2.0]), Box(0.0, 0.5))
     run_minimize_bcd(Quadratic(path, [1.0, 2.0]), x0=[0.5, 0.9])

@@ -258,6 +258,8 @@ def test_device_quadratics_agree_with_the_host_and_with_newton_blocks(penalty):
         newton = solvers.minimize_bcd(host, penalty, method="paper", update="newton", block_size=len(c), tol=1e-8)
         assert result.fun == pytest.approx(newton.fun, rel=1e-7)
         assert device.fun == pytest.approx(newton.fun, rel=1e-7)
+        assert type(device.x) is type(there.c)
+        assert device.x.device == DEVICE
 
 
 def test_device_quadratics_refuse_what_needs_the_host():
