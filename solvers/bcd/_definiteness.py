@@ -43,12 +43,10 @@ def _propose(loss: Quadratic) -> Definiteness:
 def grow_forest(data: FloatArray, indices: IntArray, indptr: IntArray, slack: FloatArray, parents: IntArray) -> bool:
     """Breadth first from the rows of positive slack, by each node's strongest edge into the layer before; all reached?"""
     n = len(parents)
-    queue = np.empty(n, dtype=np.int64)
-    depth = np.full(n, -1, dtype=np.int64)
-    strength = np.zeros(n)
+    # Small and few arrays for what is read out of order; the edges are chosen in a second pass, in natural order.
+    queue, depth = np.empty(n, dtype=np.int32), np.full(n, -1, dtype=np.int32)
     tail = 0
     for i in range(n):
-        parents[i] = -1
         if slack[i] > 0.0:
             depth[i] = 0
             queue[tail] = i
@@ -59,15 +57,18 @@ def grow_forest(data: FloatArray, indices: IntArray, indptr: IntArray, slack: Fl
         head += 1
         for k in range(indptr[i], indptr[i + 1]):
             j = indices[k]
-            if data[k] == 0.0:
-                continue
-            if depth[j] < 0:
+            if depth[j] < 0 and data[k] != 0.0:
                 depth[j] = depth[i] + 1
                 queue[tail] = j
                 tail += 1
-            if depth[j] == depth[i] + 1 and abs(data[k]) > strength[j]:
-                strength[j] = abs(data[k])
-                parents[j] = i
+    for i in range(n):
+        parents[i] = -1
+        if depth[i] > 0:
+            strength = 0.0
+            for k in range(indptr[i], indptr[i + 1]):
+                if depth[indices[k]] == depth[i] - 1 and abs(data[k]) > strength:
+                    strength = abs(data[k])
+                    parents[i] = indices[k]
     return tail == n
 
 

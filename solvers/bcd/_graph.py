@@ -42,7 +42,7 @@ FEW = 0.05
 LOCAL_BUDGET = 1.0
 LOCAL_SHRINK = 1e-2
 # By how many tolerances squared residuals (moves of sweeps) shrink before the first look at the gap.
-FIRST_FREE, FIRST_BOUNDED = 0.25, 3.0
+FIRST_FREE, FIRST_BOUNDED = 0.08, 3.0
 
 
 class GraphSolver:

@@ -98,7 +98,9 @@ class Quadratic(Loss):
 
     def _require_symmetry(self) -> None:
         if self.sparse is not None:
-            if mirrors(*compressed(self.sparse), np.empty(self.size)):
+            diagonal, sums = np.empty(self.size), np.empty(self.size)
+            if mirrors(*compressed(self.sparse), diagonal, sums):
+                self._rows = diagonal, sums
                 return
             difference = abs(self.sparse - self.sparse.T).tocoo()
             worst = int(np.argmax(difference.data)) if difference.nnz else -1
@@ -125,13 +127,6 @@ class Quadratic(Loss):
         if self.sparse is not None:
             return self._rows[0]
         return np.array(to_host(self.xp.linalg.diagonal(self.dense)))
-
-    @cached_property
-    def _rows(self) -> tuple[FloatArray, FloatArray]:
-        assert self.sparse is not None
-        diagonal, sums = np.empty(self.size), np.empty(self.size)
-        diagonal_and_sums(*compressed(self.sparse), diagonal, sums)
-        return diagonal, sums
 
     @cached_property
     def row_sums(self) -> FloatArray:
@@ -237,23 +232,25 @@ class Quadratic(Loss):
 
 
 @njit()
-def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray) -> bool:
-    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal.
+def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray, sums: FloatArray) -> bool:
+    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal and the sums of |Q|.
 
     Columns are walked like rows: the mirror image of an entry is the next of its row that has not been met.
     """
     n = len(indptr) - 1
     ahead = indptr[:-1].copy()
     for j in range(n):
-        diagonal[j] = 0.0
+        diagonal[j] = total = 0.0
         for k in range(indptr[j], indptr[j + 1]):
             i = indices[k]
+            total += abs(data[k])
             if i == j:
                 diagonal[j] = data[k]
             mirror = ahead[i]
             if mirror >= indptr[i + 1] or indices[mirror] != j or data[mirror] != data[k]:
                 return False
             ahead[i] = mirror + 1
+        sums[j] = total
     return True
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from solvers._core.linalg import UNIT
 from solvers._core.proofs import judge
 from solvers._core.result import Verification
-from solvers.bcd._label_propagation import PropagationResult, label_problem
+from solvers.bcd._label_problem import label_problem
+from solvers.bcd._label_propagation import PropagationResult
 from solvers.bcd._problem import composite
 from solvers.bcd._result import BCDResult
 
