@@ -1,31 +1,66 @@
 """Proposals of proofs that a quadratic is positive definite; the certificate checks them, so nothing here need be right.
 
 Diagonally dominant matrices whose components all have a row of positive slack get a spanning forest, grown breadth first from
-those rows. Others get about (2 diag Q - |Q|)^{-1} 1, if conjugate gradients find it positive.
+those rows. Others get about (2 diag Q - |Q|)^{-1} 1, if conjugate gradients find it positive. Dense ones that are too large for
+all their eigenvalues get half of an estimate of the least one, by inverse iteration.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 
 from solvers._core.arrays import FloatArray, IntArray, freeze
 from solvers._core.jit import njit
-from solvers.bcd._quadratic import Quadratic, compressed
+from solvers.bcd._least_eigenvalue import factor_shifted, rounding_of_factors
+from solvers.bcd._quadratic import DENSE_CHECK, Quadratic, compressed
 from solvers.bcd._quadratic_certificate import Definiteness
 
 __all__ = ["propose_definiteness"]
 
 
+# Dense matrices up to this size are factorised twice, once for the estimate and once for the proof.
+LARGEST_FACTORISED = 10_000
+INVERSE_ITERATIONS = 12
+# Multiplications a second that factorisations reach at least.
+FACTOR_SPEED = 2e9
+
+
 def propose_definiteness(loss: Quadratic) -> Definiteness:
-    """A spanning forest, or positive weights, or nothing where the certificate does without."""
-    if loss.sparse is None:
-        return Definiteness()
+    """A spanning forest, positive weights, or an eigenvalue; nothing where the certificate does without."""
     if "proposal" not in loss.proofs:
-        loss.proofs["proposal"] = _propose(loss)
+        if loss.sparse is not None:
+            loss.proofs["proposal"] = _propose(loss)
+        else:
+            loss.proofs["proposal"] = Definiteness(least=_least_eigenvalue(loss) if needs_factors(loss) else None)
     proposal = loss.proofs["proposal"]
     assert isinstance(proposal, Definiteness)
     return proposal
+
+
+def needs_factors(loss: Quadratic) -> bool:
+    """Whether only a factorisation may prove Q definite."""
+    dense = loss.sparse is None and loss.device is None
+    return dense and DENSE_CHECK < loss.size <= LARGEST_FACTORISED and not loss.curvature > 0
+
+
+def seconds_of_factors(loss: Quadratic) -> float:
+    """What the factorisations of :func:`propose_definiteness` and of the proof may take."""
+    return 2.0 * loss.size**3 / 6.0 / FACTOR_SPEED
+
+
+def _least_eigenvalue(loss: Quadratic) -> float | None:
+    """Half of the least eigenvalue, about, or what rounding leaves of it."""
+    Q: FloatArray = loss.dense
+    rounding = rounding_of_factors(loss.lipschitz)
+    factor = factor_shifted(Q, 4.0 * rounding)
+    if factor is None:
+        return None
+    v = np.random.default_rng(0).standard_normal(loss.size)
+    for _ in range(INVERSE_ITERATIONS):
+        v = scipy.linalg.cho_solve((factor, True), v / np.linalg.norm(v), check_finite=False)
+    return max(0.5 / float(np.linalg.norm(v)), 2.0 * rounding)
 
 
 def _propose(loss: Quadratic) -> Definiteness:

@@ -203,7 +203,7 @@ def _solve(problem: LabelProblem, monitor: Monitor, x: FloatArray, *, given: boo
     while columns and monitor.running():
         shrink = shrink_wanted(monitor, columns[0].solver.first_shrink)
         for k, column in enumerate(columns):
-            x[:, k] = column.step(np.ascontiguousarray(x[:, k]), shrink)
+            x[:, k] = column.step(np.ascontiguousarray(x[:, k]), shrink, monitor)
         certify(x)
         residual = max(column.residual(np.ascontiguousarray(x[:, k])) for k, column in enumerate(columns))
         monitor.checkpoint(residual)
@@ -231,12 +231,12 @@ class _Column:
     def lost(self) -> bool:
         return self._gradients is not None and self._gradients.unbounded
 
-    def step(self, x: FloatArray, shrink: float) -> FloatArray:
+    def step(self, x: FloatArray, shrink: float, monitor: Monitor) -> FloatArray:
         fresh = None if self._gradients is not None else self.solver.step(x, shrink)
         if fresh is None:
             if self._gradients is None:
                 self._gradients = BoxCG(self.problem, x)
-            self._gradients.step(ITERATIONS, shrink)
+            self._gradients.step(ITERATIONS, shrink, monitor)
             fresh = self._gradients.point()
         return np.asarray(self.problem.term.project(fresh))
 

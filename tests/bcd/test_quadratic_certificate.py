@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import networkx
@@ -12,6 +13,7 @@ import scipy.sparse
 import solvers
 from solvers import bcd
 from solvers.bcd._definiteness import propose_definiteness
+from solvers.bcd._least_eigenvalue import least_eigenvalue_exceeds
 from solvers.bcd._problem import composite
 from solvers.bcd._quadratic_certificate import Definiteness
 from solvers.bcd._spanning_forest import spanning_forest
@@ -142,6 +144,58 @@ def test_a_run_between_bounds_leaves_the_free_problem_its_proof():
         result = solvers.minimize_bcd(loss, penalty)
         assert result.status is solvers.Status.OPTIMAL
         assert solvers.verify(result, loss, penalty)
+
+
+def exact_pivots(matrix):
+    """Pivots of the elimination of a rational matrix, up to the first that is not positive."""
+    rows, pivots = [list(row) for row in matrix], []
+    for i in range(len(rows)):
+        pivots.append(rows[i][i])
+        if pivots[-1] <= 0:
+            break
+        for k in range(i + 1, len(rows)):
+            factor = rows[k][i] / rows[i][i]
+            rows[k] = [a - factor * b for a, b in zip(rows[k], rows[i], strict=True)]
+    return pivots
+
+
+def test_factorised_eigenvalues_are_never_above_the_exact_ones():
+    """lambda_min(Q) >= least holds exactly iff Q - least I has no negative pivot."""
+    rng = np.random.default_rng(23)
+    proved = 0
+    for _ in range(300):
+        n = int(rng.integers(1, 9))
+        F = rng.standard_normal((n, n + 1)) * 10.0 ** rng.uniform(-4, 4, n)[:, None]
+        Q = F @ F.T
+        Q = (Q + Q.T) / 2 * 10.0 ** float(rng.choice([-8, 0, 8]))
+        size = float(np.trace(Q))
+        near = abs(float(np.linalg.eigvalsh(Q)[0]))
+        for step in (-0.5, -1e-3, -1e-9, 0.0, 1e-13, 1e-9):
+            least = near * (1 + step) + rng.choice([0.0, -1.0, 1.0]) * 1e-15 * size
+            if not least_eigenvalue_exceeds(Q, least):
+                continue
+            shifted = [
+                [Fraction(float(Q[i, j])) - (i == j) * Fraction(float(least)) for j in range(n)] for i in range(n)
+            ]
+            assert all(pivot > 0 for pivot in exact_pivots(shifted))
+            proved += 1
+    assert proved > 300
+
+
+def test_large_dense_quadratics_are_proved_definite_by_a_factorisation():
+    rng = np.random.default_rng(29)
+    n = 2100
+    F = rng.standard_normal((n, n + 200))
+    Q = F @ F.T
+    loss = bcd.Quadratic((Q + Q.T) / 2, rng.standard_normal(n))
+    result = solvers.minimize_bcd(loss)
+    assert result.status is solvers.Status.OPTIMAL
+    assert solvers.verify(result, loss)
+    boasting = solvers.BCDResult(result)
+    boasting.certificate = dataclasses.replace(result.certificate, least=10.0 * result.certificate.least)
+    assert not solvers.verify(boasting, loss)
+    indefinite = bcd.Quadratic(loss.dense - 1.01 * np.linalg.eigvalsh(loss.dense)[0] * np.eye(n), loss.host_c)
+    assert solvers.minimize_bcd(indefinite).bound == -np.inf
 
 
 @pytest.mark.parametrize(
