@@ -19,16 +19,17 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-from solvers._core.arrays import FloatArray, IntArray, as_float_array, kind_of
+from solvers._core.arrays import FloatArray, IntArray, Kind, as_float_array, kind_of
 from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.linalg import UNIT
 from solvers.bcd._design import sparse_matrix
+from solvers.bcd._device_matrix import device_triplets
 from solvers.bcd._penalties import Box, Penalty
 from solvers.bcd._problem import Composite, composite
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._result import PointCertificate
 
-__all__ = ["LabelProblem", "PropagationCertificate", "label_problem"]
+__all__ = ["LabelProblem", "PropagationCertificate", "label_problem", "label_table"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class LabelProblem:
         Unlabelled nodes.
     values : (n, C) array
         Labels, NaN where unlabelled.
+    total_weight : float
+        Of all entries of the graph.
+    kind : str
+        Of the arrays that hold the graph, as in :func:`solvers._core.arrays.kind_of`.
     """
 
     def __init__(
@@ -87,6 +92,8 @@ class LabelProblem:
         )
         rounding = np.sum(degree[labelled, None] * y * y, axis=0)
         self.slack = float(np.sum(rounding)) * UNIT * 4 * (64 + float(np.max(np.diff(weights.indptr), initial=0)))
+        self.total_weight = float(weights.sum())
+        self.kind: Kind = "sparse"
         penalty: Penalty | None = None if bounds is None else Box(*bounds)
         self.columns: list[Composite] = []
         if len(self.unknown):
@@ -121,6 +128,10 @@ class LabelProblem:
         """(n,) for a single vector of labels."""
         return x[:, 0] if self.flat else x
 
+    def given(self, x: FloatArray) -> Any:
+        """Values of all nodes in the caller's kind of array."""
+        return self.shaped(x).copy()
+
     def bound(self, certificate: Any) -> tuple[float, float]:
         """Value and error of the sum of the columns' bounds; -inf where the certificate is malformed."""
         m, count = len(self.unknown), self.values.shape[1]
@@ -142,6 +153,11 @@ class LabelProblem:
 def label_problem(graph: Any, labels: Any, *, bounds: Any = None) -> LabelProblem:
     """Validate the problem arguments of ``label_propagation``."""
     nodes = None
+    triplets = device_triplets(graph, "graph")
+    if triplets is not None:
+        from solvers.bcd._device_labels import DeviceLabelProblem
+
+        return DeviceLabelProblem(triplets, labels, _limits(bounds))
     if hasattr(graph, "adj") and hasattr(graph, "is_directed"):
         import networkx
 
@@ -159,10 +175,11 @@ def label_problem(graph: Any, labels: Any, *, bounds: Any = None) -> LabelProble
         weights = graph
     if not scipy.sparse.issparse(weights):
         raise InvalidProblemError(
-            f"graph must be a scipy.sparse matrix or a networkx graph; got {type(graph).__name__}"
+            "graph must be a scipy.sparse matrix, a networkx graph, or (rows, columns, values, shape) of device arrays; "
+            f"got {type(graph).__name__}"
         )
     matrix = _symmetric(weights)
-    values = _labels(labels, matrix.shape[0])
+    values = label_table(labels, matrix.shape[0])
     limits = _limits(bounds)
     _require_labels(matrix, np.isnan(values[:, 0]), nodes)
     return LabelProblem(matrix, values, limits, np.ndim(labels) == 1, nodes)
@@ -193,9 +210,10 @@ def _symmetric(weights: Any) -> scipy.sparse.csr_array:
     return off
 
 
-def _labels(labels: Any, n: int) -> FloatArray:
+def label_table(labels: Any, n: int) -> FloatArray:
+    """Labels as (n, C), NaN where there is none."""
     if kind_of(labels) != "numpy":
-        raise BackendError("labels must be a NumPy array, a list or a mapping: graphs live on the host")
+        raise BackendError("labels must be a NumPy array, a list or a mapping: so does this graph live on the host")
     ndim = 2 if np.ndim(labels) == 2 else 1
     values = as_float_array(
         labels, "labels", ndim=ndim, finite=False, expected="(n,) or (n, C) labels, NaN = unlabelled"

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from solvers._catalogue import entry_named
-from solvers._core.arrays import FloatArray, as_float_array
-from solvers._core.errors import InvalidProblemError
+from solvers._core.arrays import FloatArray, as_float_array, to_host
+from solvers._core.backend import BACKENDS
+from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.monitor import Monitor
 from solvers._core.options import check_choice, check_common
 from solvers._core.random import RNG
@@ -29,6 +30,8 @@ __all__ = ["PropagationResult", "label_propagation"]
 STEPS = 1000
 # Conjugate gradients between two looks at the gap.
 ITERATIONS = 200
+# By how many tolerances squared residuals shrink before the first look at the gap of a graph on a device.
+DEVICE_SHRINK = 0.1
 
 
 class PropagationResult(Result):
@@ -69,14 +72,17 @@ def label_propagation(
 
     Parameters
     ----------
-    graph : (n, n) scipy.sparse, or networkx.Graph
+    graph : (n, n) scipy.sparse, or networkx.Graph, or (rows, columns, values, (n, n))
         Symmetric non-negative weights; the diagonal is ignored. Undirected networkx graphs use the edge attribute "weight".
+        Triplets without duplicates may be CuPy's or any array-API library's; CuPy's own sparse matrices are taken, too.
     labels : (n,) or (n, C) array_like; for networkx also a mapping of nodes to numbers
+        Of the same kind as the triplets, where these are given.
         NaN marks unlabelled nodes (a row is NaN as a whole). Classes: one indicator column each.
     bounds : (lower, upper), optional
         Numbers that the unlabelled nodes must stay between; +-inf leaves a side open.
     method : {"auto"}
-        Message passing on forests, conjugate gradients on the rest, projected relaxation for bounds.
+        Message passing on forests, conjugate gradients on the rest, projected relaxation for bounds. On devices conjugate
+        gradients, with proportioning where there are bounds.
     x0 : PropagationResult or array like ``x``, optional
         Where to start.
     tol : float
@@ -93,15 +99,15 @@ def label_propagation(
         Keep a :class:`solvers.History` of the checkpoints.
     verbose : {0, 1, 2}
         Silent; a summary line; a table row per checkpoint (standard error).
-    backend : {"auto", "numba"}
-        Runs on the host.
+    backend : {"auto", "numba", "array", "cupy"}
+        ``"auto"``: where the graph lives. Products with the graph and all vectors of the iteration stay there.
     options : mapping, optional
         None are known.
 
     Returns
     -------
     PropagationResult
-        ``x`` (n,) or (n, C) with every node's value, ``fun`` (the energy), ``bound``, ``gap``, ``nodes``.
+        ``x`` (n,) or (n, C) with every node's value, of the labels' kind; ``fun`` (the energy), ``bound``, ``gap``, ``nodes``.
 
     Raises
     ------
@@ -145,15 +151,16 @@ def label_propagation(
         verbose=verbose,
         options=options,
     )
-    check_choice("backend", backend, ("auto", "numba"))
+    check_choice("backend", backend, BACKENDS)
     common.settings(NoOptions)
     problem = label_problem(graph, labels, bounds=bounds)
+    where = _backend(problem, backend)
     start = _start(problem, x0)
     scale = problem.scale
 
     def package(monitor: Monitor) -> PropagationResult:
         fields = monitor.fields()
-        return PropagationResult(**(fields | {"x": problem.shaped(monitor.x).copy()}), nodes=problem.nodes)
+        return PropagationResult(**(fields | {"x": problem.given(monitor.x)}), nodes=problem.nodes)
 
     slack = 1e-10 * scale + 4 * problem.slack
     monitor = Monitor(
@@ -164,13 +171,21 @@ def label_propagation(
         fun_slack=slack,
         package=package,
         method="graph",
-        backend="numba",
+        backend=where,
     )
     _solve(problem, monitor, start, given=x0 is not None)
     monitor.finish(Status.CONVERGED)
     result = monitor.result()
     assert isinstance(result, PropagationResult)
     return result
+
+
+def _backend(problem: LabelProblem, requested: str) -> str:
+    """The backend of the graph; refuses any other."""
+    name = {"cupy": "cupy", "array-api": "array"}.get(problem.kind, "numba")
+    if requested not in ("auto", name) and not (requested == "array" and name == "cupy"):
+        raise BackendError(f"backend={requested!r} does not take this graph, which runs on {name!r}")
+    return name
 
 
 @dataclass(frozen=True)
@@ -195,13 +210,14 @@ def _solve(problem: LabelProblem, monitor: Monitor, x: FloatArray, *, given: boo
 
     certify(x)
     columns = [_Column(column) for column in problem.columns]
-    for column in columns[1:]:
+    solvers = [column.solver for column in columns if column.solver is not None]
+    for solver in solvers[1:]:
         # Free columns differ in c only: one elimination serves them all.
-        column.solver.share(columns[0].solver)
-    for k, column in enumerate(columns if given else ()):
-        column.solver.prepare(np.ascontiguousarray(x[:, k]))
+        solver.share(solvers[0])
+    for k, solver in enumerate(solvers if given else ()):
+        solver.prepare(np.ascontiguousarray(x[:, k]))
     while columns and monitor.running():
-        shrink = shrink_wanted(monitor, columns[0].solver.first_shrink)
+        shrink = shrink_wanted(monitor, solvers[0].first_shrink if solvers else DEVICE_SHRINK)
         for k, column in enumerate(columns):
             x[:, k] = column.step(np.ascontiguousarray(x[:, k]), shrink, monitor)
         certify(x)
@@ -212,7 +228,7 @@ def _solve(problem: LabelProblem, monitor: Monitor, x: FloatArray, *, given: boo
 
 
 class _Column:
-    """Steps of one column: by the graph engine, and by conjugate gradients where rounding has eaten up a pivot of its factors.
+    """Steps of one column: by the graph engine; by conjugate gradients on devices, and where rounding has eaten up a pivot.
 
     Every column has a minimum, but weights so far apart that a label's disappear beside others leave a matrix without one.
 
@@ -224,7 +240,8 @@ class _Column:
 
     def __init__(self, problem: Composite) -> None:
         self.problem = problem
-        self.solver = GraphSolver(problem)
+        assert isinstance(problem.loss, Quadratic)
+        self.solver = GraphSolver(problem) if problem.loss.remote is None else None
         self._gradients: BoxCG | None = None
 
     @property
@@ -232,7 +249,7 @@ class _Column:
         return self._gradients is not None and self._gradients.unbounded
 
     def step(self, x: FloatArray, shrink: float, monitor: Monitor) -> FloatArray:
-        fresh = None if self._gradients is not None else self.solver.step(x, shrink)
+        fresh = None if self._gradients is not None or self.solver is None else self.solver.step(x, shrink)
         if fresh is None:
             if self._gradients is None:
                 self._gradients = BoxCG(self.problem, x)
@@ -250,7 +267,7 @@ def _start(problem: LabelProblem, x0: Any) -> FloatArray:
     if x0 is None:
         start = np.zeros((m, count))
     else:
-        value = x0.x if isinstance(x0, Result) else x0
+        value = to_host(x0.x if isinstance(x0, Result) else x0)
         shape = problem.shaped(problem.values).shape
         array = as_float_array(value, "x0", ndim=len(shape), expected=f"a {shape} array")
         if array.shape != shape:

@@ -105,7 +105,7 @@ class QuadraticCertifier:
     def _eigenvalue(self, least: float | None) -> float:
         """``least`` where it has been proved to be no more than the least eigenvalue; kept with the data."""
         loss = self.loss
-        if not isinstance(least, float) or loss.sparse is not None or loss.device is not None:
+        if not isinstance(least, float) or loss.dense is None or loss.device is not None:
             return -math.inf
         checked, holds = loss.proofs.get("least", (math.nan, False))
         if checked != least:
