@@ -32,6 +32,8 @@ SHARE = 0.01
 # Steps are taken where the gradient exceeds this share of the largest, and less and less of it each round.
 FIRST_THRESHOLD = 0.25
 NEXT_THRESHOLD = 0.35
+# Rounding of an update of the sums of squares, as a share of the numbers added: some hundred roundings.
+DRIFT = 1e-14
 # Residuals that stand out at more than this share of the nodes are left to the whole system.
 FEW = 0.01
 
@@ -96,6 +98,8 @@ class IncrementalQuadratic:
         self._local = LocalDescent(loss.graph, loss.lipschitz, -endless, endless, x, loss.graph @ x - self._c)
         self._size = float(self._c @ self._c)
         self._residual = float(self._local.g @ self._local.g)
+        # What rounding may have done to the two sums that follow updates.
+        self._size_doubt = self._residual_doubt = 0.0
         # Before the first update, so that none has to wait for the factors.
         self._system = FreeSystem(loss.graph)
         self.moves = 0
@@ -137,10 +141,14 @@ class IncrementalQuadratic:
         before = self._c[index]
         self._c[index] = fresh
         self._size = max(self._size + float(np.sum((fresh - before) * (fresh + before))), 0.0)
+        self._size_doubt += DRIFT * float(np.sum(fresh * fresh + before * before))
+        if self._size_doubt > SHARE * self._size:
+            self._size, self._size_doubt = float(self._c @ self._c), 0.0
         slope = self._local.g[index]
         lifted = float(np.sum((before - fresh) * (before - fresh + 2.0 * slope)))
         self._local.g[index] = slope + before - fresh
         self._residual += lifted
+        self._residual_doubt += DRIFT * (abs(lifted) + abs(self._residual))
         self._settle(index, lifted - SHARE * self._allowed)
 
     def result(self, *, tol: float = 1e-6) -> BCDResult:
@@ -164,8 +172,16 @@ class IncrementalQuadratic:
             excess += change
             self._residual += change
             threshold *= NEXT_THRESHOLD
+        if self._residual_doubt > SHARE * self._allowed:
+            self._measure()
         if self._residual > self._allowed:
             self._sweep()
+
+    def _measure(self) -> None:
+        """g and its square afresh."""
+        local = self._local
+        local.g[:] = self._base.graph @ local.x - self._c
+        self._residual, self._residual_doubt = float(local.g @ local.g), 0.0
 
     def _sweep(self) -> None:
         """A pass over all nodes; the whole system where too many stand out."""
@@ -180,9 +196,9 @@ class IncrementalQuadratic:
             self._solve()
         else:
             self.moves += taken
-            # Afresh, because increments drift.
-            local.g[:] = self._base.graph @ local.x - self._c
-            self._residual = float(local.g @ local.g)
+            self._measure()
+            if self._residual > self._allowed:
+                self._solve()
 
     def _solve(self) -> None:
         """The whole system, by the graph engine's factors."""
@@ -195,8 +211,7 @@ class IncrementalQuadratic:
             if x is None:
                 break
             local.x[:] = x
-            local.g[:] = self._base.graph @ x - self._c
-            self._residual = float(local.g @ local.g)
+            self._measure()
             if self._residual <= 0.25 * self._allowed:
                 self.moves = -1
                 return

@@ -208,6 +208,20 @@ def test_incremental_updates_stay_within_their_tolerance():
         assert solvers.verify(result, bcd.Quadratic(Q, now))
 
 
+def test_updates_over_many_orders_of_magnitude_keep_the_tolerance():
+    """What is left of a large residual by rounding must not count when c has become small."""
+    rng = np.random.default_rng(14)
+    for _ in range(40):
+        n = int(rng.integers(2, 30))
+        Q, c = grounded(networkx.gnp_random_graph(n, 0.2, seed=int(rng.integers(1 << 30))), rng), rng.standard_normal(n)
+        state = bcd.IncrementalQuadratic(bcd.Quadratic(Q, c), tol=1e-6)
+        for _ in range(6):
+            nodes = rng.choice(n, int(rng.integers(1, n + 1)), replace=False)
+            c[nodes] = rng.standard_normal(len(nodes)) * 10.0 ** rng.uniform(-5, 5)
+            state.update(nodes, c[nodes])
+            assert np.linalg.norm(Q @ state.x - c) <= 1e-6 * np.linalg.norm(c) * (1 + 1e-6)
+
+
 def test_hardly_an_update_needs_the_whole_system():
     rng = np.random.default_rng(13)
     n = 100 * 100
