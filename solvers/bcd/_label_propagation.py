@@ -119,8 +119,9 @@ def label_propagation(
     *Guarantee.* ``bound`` is at most the energy of every extension, rounding errors included: a supporting plane at the
     answer, with what it may miss bounded through a spanning forest whose trees are tied to labels (or through the bounds).
 
-    *Algorithm.* Trees and chains are eliminated exactly; on what is left one colour of a bipartite graph, or an induced forest, is
-    eliminated and conjugate gradients iterate on its Schur complement, with a coarse space where labels are few. Bounds: projected over-relaxation.
+    *Algorithm.* Trees and chains are eliminated exactly; on what is left one colour of a bipartite graph, or an induced forest,
+    is eliminated and conjugate gradients iterate on its Schur complement, with a coarse space where labels are few. Bounds:
+    projected over-relaxation.
     From ``x0``, only the surroundings of what changed move, where that is enough.
 
     *Complexity.* O(n) time and memory for forests; O(n + edges) an iteration otherwise.

@@ -83,8 +83,8 @@ def minimize_bcd(
         ``"paper"`` runs exactly the partition, rule and update named. ``"auto"`` does so where one of them (or ``block_size``)
         is named; otherwise linear models with separable penalties are solved on working sets, sparse quadratics (with bounds
         or without a penalty) by the graph engine, dense ones and those on devices by conjugate gradients between the bounds,
-        and the rest by the paper's rules with large Newton blocks. The result's ``method`` says which ran: "paper", "working-set", "graph" or
-        "conjugate-gradient".
+        and the rest by the paper's rules with large Newton blocks. The result's ``method`` says which ran: "paper",
+        "working-set", "graph" or "conjugate-gradient".
     x0 : BCDResult or array of x's shape, optional
         Where to start; zero (clipped) by default.
     tol : float
