@@ -117,7 +117,7 @@ ENTRIES: tuple[Entry, ...] = (
         summary="smoothest extension of labels over a weighted graph, by message passing",
         guarantee="bound <= energy of every extension",
         methods=("auto",),
-        backends=("numba",),
+        backends=("numba", "array", "cupy"),
         omits=(),
         reference="Zhu, Ghahramani and Lafferty, Semi-supervised learning using Gaussian fields, ICML 2003",
         verifier="solvers.bcd._verify:verify_label_propagation",

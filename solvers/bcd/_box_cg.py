@@ -78,11 +78,13 @@ class BoxCG:
         """The current x on the host, inside the box up to rounding."""
         return to_host(self._y * self._scale)
 
-    def step(self, iterations: int, shrink: float) -> None:
-        """Iterate until the squared projected gradient has fallen by the factor."""
+    def step(self, iterations: int, shrink: float, monitor: Monitor) -> None:
+        """Iterate until the squared projected gradient has fallen by the factor, or time is over."""
         xp = self.xp
         first = -1.0
         for _ in range(iterations):
+            if monitor.out_of_time():
+                return
             inside = (self._y > self._lower) & (self._y < self._upper)
             zero = xp.zeros_like(self._g)
             free = xp.where(inside, self._g, zero)
@@ -159,7 +161,7 @@ def solve_by_cg(run: Run, x: FloatArray) -> None:
     run.certify(x)
     solver = BoxCG(problem, x)
     while monitor.running():
-        solver.step(ITERATIONS, shrink_wanted(monitor))
+        solver.step(ITERATIONS, shrink_wanted(monitor), monitor)
         x = problem.term.project(solver.point())
         run.certify(x)
         residual = problem.kkt(x, problem.loss.image(x)) if monitor.status is None else math.nan

@@ -82,9 +82,9 @@ def minimize_bcd(
     method : {"auto", "paper"}
         ``"paper"`` runs exactly the partition, rule and update named. ``"auto"`` does so where one of them (or ``block_size``)
         is named; otherwise linear models with separable penalties are solved on working sets, sparse quadratics (with bounds
-        or without a penalty) by the graph engine, dense ones by conjugate gradients between the bounds, and the rest by the
-        paper's rules with large Newton blocks. The result's ``method`` says which ran: "paper", "working-set", "graph" or
-        "conjugate-gradient".
+        or without a penalty) by the graph engine, dense ones and those on devices by conjugate gradients between the bounds,
+        and the rest by the paper's rules with large Newton blocks. The result's ``method`` says which ran: "paper",
+        "working-set", "graph" or "conjugate-gradient".
     x0 : BCDResult or array of x's shape, optional
         Where to start; zero (clipped) by default. An array must be of the same kind as the loss's data.
     tol : float
@@ -128,7 +128,7 @@ def minimize_bcd(
     *Algorithm.* Working sets are chosen by the GSL-q score among the coordinates that gap-safe screening leaves, and solved by
     proximal Newton steps (greedy descent by buckets on the Gram matrix or on columns, Anderson extrapolation of points and
     dual points, a Cholesky finish once signs are stable). Certificates are computed when they may end the run.
-    The graph engine eliminates a forest exactly and iterates on the Schur complement; bounds are found by projected
+    The graph engine eliminates a colour or a forest exactly and iterates on the Schur complement; bounds are found by projected
     over-relaxation; from an ``x0`` where few gradients stand out, only their surroundings move. Dense quadratics: conjugate
     gradients with proportioning (Dostal 2009).
 

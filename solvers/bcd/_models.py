@@ -10,7 +10,7 @@ import scipy.sparse
 from solvers._core.arrays import to_host
 from solvers._core.errors import InvalidProblemError
 from solvers.bcd._group_term import GroupTerm
-from solvers.bcd._label_propagation import label_problem
+from solvers.bcd._label_problem import label_problem
 from solvers.bcd._loss import LinearLoss, Loss
 from solvers.bcd._losses import Huber, LeastSquares, Logistic, Softmax
 from solvers.bcd._problem import composite

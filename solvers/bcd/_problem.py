@@ -122,7 +122,9 @@ class Composite:
         """The bound of the dual point that x suggests (or of ``theta``)."""
         if isinstance(self.loss, Quadratic):
             proof = proof or Definiteness()
-            return self._quadratic.evaluate(x, proof), PointCertificate(x.copy(), proof.weights, proof.parents)
+            return self._quadratic.evaluate(x, proof), PointCertificate(
+                x.copy(), proof.weights, proof.parents, proof.least
+            )
         if isinstance(self.loss, LinearLoss):
             proposed, _, _ = self._linear.propose(self.loss.slopes(z) if theta is None else theta)
             evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
@@ -165,7 +167,7 @@ class Composite:
             if weights is not None and (weights.shape != point.shape or weights.dtype != np.float64):
                 weights = None
             parents = None if certificate.parents is None else np.asarray(certificate.parents)
-            return self._quadratic.evaluate(point, Definiteness(weights, parents))
+            return self._quadratic.evaluate(point, Definiteness(weights, parents, certificate.least))
         if isinstance(self.loss, LinearLoss):
             if isinstance(certificate, DualCertificate):
                 theta = np.asarray(certificate.theta)

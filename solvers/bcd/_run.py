@@ -10,7 +10,7 @@ from solvers._core.arrays import Array, FloatArray
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.result import Status
-from solvers.bcd._definiteness import propose_definiteness
+from solvers.bcd._definiteness import needs_factors, propose_definiteness, seconds_of_factors
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._problem import Composite, DualView
 from solvers.bcd._quadratic import Quadratic
@@ -116,8 +116,13 @@ class Run:
         """What proves a quadratic positive definite, found once."""
         if self._proof is None:
             loss = self.problem.loss
-            self._proof = propose_definiteness(loss) if isinstance(loss, Quadratic) else Definiteness()
+            self._proof = Definiteness()
+            if isinstance(loss, Quadratic) and self._affords_proof(loss):
+                self._proof = propose_definiteness(loss)
         return self._proof
+
+    def _affords_proof(self, loss: Quadratic) -> bool:
+        return not needs_factors(loss) or self.monitor.affords(seconds_of_factors(loss))
 
     def diverging(self) -> bool:
         """End the run as UNBOUNDED where the objective runs away and nothing is proved."""

@@ -11,7 +11,8 @@ from solvers._core.arrays import to_host
 from solvers._core.linalg import UNIT
 from solvers._core.proofs import judge
 from solvers._core.result import Verification
-from solvers.bcd._label_propagation import PropagationResult, label_problem
+from solvers.bcd._label_problem import label_problem
+from solvers.bcd._label_propagation import PropagationResult
 from solvers.bcd._problem import composite
 from solvers.bcd._result import BCDResult
 
@@ -58,7 +59,7 @@ def verify_minimize_bcd(
 def verify_label_propagation(result: PropagationResult, graph: Any, labels: Any, *, bounds: Any = None) -> Verification:
     """Check a result of ``label_propagation``."""
     problem = label_problem(graph, labels, bounds=bounds)
-    x = np.asarray(result.x)
+    x = to_host(result.x)
     shape = problem.shaped(problem.values).shape
     if x.shape != shape or x.dtype.kind != "f" or not np.isfinite(x).all():
         return _refused(f"x must be finite, of shape {shape}")
@@ -71,7 +72,7 @@ def verify_label_propagation(result: PropagationResult, graph: Any, labels: Any,
             return _refused("x violates the bounds")
     fun = problem.energy(table)
     value, error = problem.bound(result.certificate)
-    size = float(np.max(np.abs(table))) ** 2 * float(problem.weights.sum())
+    size = float(np.max(np.abs(table))) ** 2 * problem.total_weight
     return judge(
         result,
         fun=fun,

@@ -12,6 +12,7 @@ from solvers.bcd._losses import LeastSquares, Logistic
 from solvers.bcd._minimize_bcd import minimize_bcd as run_minimize_bcd
 from solvers.bcd._penalties import L1, Box
 from solvers.bcd._quadratic import Quadratic
+from solvers.bcd._red_black import RedBlackSystem
 from solvers.bcd._schur import SchurSystem
 
 __all__ = ["label_propagation", "minimize_bcd"]
@@ -40,9 +41,10 @@ def _graph_kernels() -> None:
     line = scipy.sparse.diags_array([[-1.0] * 3, [2.0] * 4, [-1.0] * 3], offsets=[-1, 0, 1])
     lattice = scipy.sparse.kronsum(line, line)
     loss = Quadratic(scipy.sparse.csr_array(lattice), np.ones(16))
-    system = SchurSystem(loss.graph)
-    system.begin(np.zeros(16), loss.host_c)
-    system.step(5, 0.1)
+    for system in (SchurSystem(loss.graph), RedBlackSystem.of(loss.graph)):
+        assert system is not None
+        system.begin(np.zeros(16), loss.host_c)
+        system.step(5, 0.1)
     IncrementalQuadratic(loss).update([0], [2.0])
     solve_forest(scipy.sparse.eye_array(2, format="csr"), np.ones(2))
 

@@ -122,3 +122,31 @@ def test_losses_on_the_device_are_minimised_there(cupy: Any, kind: str) -> None:
     assert solvers.verify(result, there, penalty).ok
     again = solvers.minimize_bcd(there, penalty, tol=1e-7, x0=result)
     assert again.fun == pytest.approx(result.fun, rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["csr", "triplets"])
+@pytest.mark.parametrize("bounds", [None, (-0.2, 0.3)])
+def test_a_graph_on_the_device_is_propagated_there(cupy: Any, form: str, bounds: Any) -> None:
+    import cupyx.scipy.sparse
+    import scipy.sparse
+
+    rng = np.random.default_rng(7)
+    line = scipy.sparse.diags_array([np.ones(19)] * 2, offsets=[-1, 1])
+    host = scipy.sparse.coo_array(scipy.sparse.kronsum(line, line))
+    labels = np.where(rng.random(400) < 0.1, rng.standard_normal(400), np.nan)
+    graph = cupyx.scipy.sparse.csr_matrix(scipy.sparse.csr_matrix(host))
+    if form == "triplets":
+        rows, columns = (cupy.asarray(part.astype(np.int64)) for part in host.coords)
+        graph = rows, columns, cupy.asarray(host.data), host.shape
+    there = cupy.asarray(labels)
+    plain = solvers.label_propagation(host, labels, bounds=bounds)
+    result = solvers.label_propagation(graph, there, bounds=bounds)
+    assert result.backend == "cupy"
+    assert isinstance(result.x, cupy.ndarray)
+    assert result.fun == pytest.approx(plain.fun, rel=1e-5)
+    assert solvers.verify(result, graph, there, bounds=bounds).ok
+    Q = cupyx.scipy.sparse.csr_matrix(scipy.sparse.csr_matrix(scipy.sparse.diags_array(np.full(400, 4.5)) - host))
+    loss = solvers.bcd.Quadratic(Q, cupy.asarray(rng.standard_normal(400)))
+    minimum = solvers.minimize_bcd(loss, None if bounds is None else solvers.bcd.Box(*bounds))
+    assert minimum.backend == "cupy"
+    assert solvers.verify(minimum, loss, None if bounds is None else solvers.bcd.Box(*bounds)).ok
