@@ -150,8 +150,8 @@ class CompletionProblem:
 
     @property
     def typical(self) -> float:
-        """Root mean square of the targets."""
-        return math.sqrt(float(np.mean(self.targets**2)))
+        """Root mean square of the targets; a median where outliers are expected."""
+        return math.sqrt(float(np.mean(self.targets**2))) if self.loss == "l2" else self.spread
 
     @property
     def largest(self) -> float:
@@ -435,7 +435,8 @@ def _in_order(
     ahead = (rows[1:] > rows[:-1]) | ((rows[1:] == rows[:-1]) & (cols[1:] >= cols[:-1]))
     if ahead.all():
         return rows, cols, values, weights
-    order = np.lexsort((cols, rows))
+    # One key of 62 bits sorts several times faster than two.
+    order = np.argsort(rows.astype(np.int64) * (int(cols.max()) + 1) + cols)
     return rows[order], cols[order], values[order], weights[order]
 
 
