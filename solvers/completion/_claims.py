@@ -17,7 +17,8 @@ from solvers.completion._blocked_certificate import sum_of_squares
 from solvers.completion._blocked_problem import BlockedProblem
 from solvers.completion._certificate import entry_residuals
 from solvers.completion._claims_tangent import smallest_tangent_value
-from solvers.completion._problem import CompletionProblem, Observations
+from solvers.completion._observations import Observations
+from solvers.completion._problem import CompletionProblem
 from solvers.completion._result import CompletionResult, fails_held_out
 from solvers.completion._uniqueness import FITTED, UNDETERMINED, affordable
 
@@ -42,14 +43,9 @@ def unsupported_claim(result: CompletionResult, problem: CompletionProblem, thre
     rmse = math.sqrt(float(np.sum(weights * residual**2)) / float(np.sum(weights)))
     if not abs(float(result.rmse) - rmse) <= SAME * rmse + ROUNDING * largest:
         return f"rmse is {result.rmse!r} and was recomputed as {rmse!r}"
-    if held.size:
-        misses = held.values - result.row_bias[held.rows] - result.col_bias[held.cols]
-        misses = misses - np.einsum("tk,tk->t", left[held.rows], right[held.cols])
-        size = math.sqrt(float(np.mean(misses**2)))
-        if not abs(float(result.holdout_rmse) - size) <= SAME * size + ROUNDING * largest:
-            return f"holdout_rmse is {result.holdout_rmse!r} and was recomputed as {size!r}"
-    elif not math.isnan(float(result.holdout_rmse)):
-        return f"holdout_rmse is {result.holdout_rmse!r} and nothing was held out"
+    wrong = _held_out(result, held, ROUNDING * largest)
+    if wrong:
+        return wrong
     for name, counts in (("short_rows", observed.row_counts), ("short_cols", observed.col_counts)):
         if not np.array_equal(result[name], np.flatnonzero(counts < problem.rank)):
             return f"{name} are not those with fewer than rank = {problem.rank} entries"
@@ -58,15 +54,30 @@ def unsupported_claim(result: CompletionResult, problem: CompletionProblem, thre
 
 def blocked_claim(result: CompletionResult, problem: BlockedProblem) -> str:
     """As ``unsupported_claim``, for a matrix in blocks."""
-    if len(result.holdout_index) or len(result.outliers) or not math.isnan(float(result.holdout_rmse)):
-        return "entries of a matrix in blocks are neither held out nor rejected"
-    rmse = math.sqrt(sum_of_squares(problem, result.U * result.s, result.V) / problem.size)
+    if len(result.outliers):
+        return "entries of a matrix in blocks are not rejected"
+    rmse = math.sqrt(sum_of_squares(problem, result.U * result.s, result.V) / problem.total_weight)
     if not abs(float(result.rmse) - rmse) <= SAME * rmse + ROUNDING * (problem.largest + problem.largest_target):
         return f"rmse is {result.rmse!r} and was recomputed as {rmse!r}"
+    wrong = _held_out(result, problem.held, ROUNDING * (problem.largest + problem.largest_target))
+    if wrong:
+        return wrong
     for name, counts in (("short_rows", problem.row_counts), ("short_cols", problem.col_counts)):
         if not np.array_equal(result[name], np.flatnonzero(counts < problem.rank)):
             return f"{name} are not those with fewer than rank = {problem.rank} entries"
     return _determination(result, problem, problem.positions)
+
+
+def _held_out(result: CompletionResult, held: Any, rounding: float) -> str:
+    if not held.size:
+        claimed = not math.isnan(float(result.holdout_rmse))
+        return f"holdout_rmse is {result.holdout_rmse!r} and nothing was held out" if claimed else ""
+    misses = held.values - result.row_bias[held.rows] - result.col_bias[held.cols]
+    misses = misses - np.einsum("tk,tk->t", (result.U * result.s)[held.rows], result.V[held.cols])
+    size = math.sqrt(float(np.mean(misses**2)))
+    if not abs(float(result.holdout_rmse) - size) <= SAME * size + rounding:
+        return f"holdout_rmse is {result.holdout_rmse!r} and was recomputed as {size!r}"
+    return ""
 
 
 def _kept(

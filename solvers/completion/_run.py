@@ -43,12 +43,14 @@ LIMITS = (Status.MAX_ITER, Status.TIME_LIMIT, Status.CALLBACK_STOP)
 class Settings:
     """Options of every method: precision of the sweeps, sweeps per rank of the continuation, and the analysed form.
 
+    ``stage_sweeps`` is 1 with a penalty, where every way through the ranks leads to the same optimum, and 3 without.
+
     ``theory`` runs the algorithm of the theorems on ``rounds`` pairs of fresh samples, the start clipped for the
     incoherence mu, and every row solved to the relative accuracy ``inner_tol``.
     """
 
     precision: str = "double"
-    stage_sweeps: int = 3
+    stage_sweeps: int | None = None
     theory: bool = False
     rounds: int = 10
     incoherence: float = 3.0

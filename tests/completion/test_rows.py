@@ -7,7 +7,8 @@ import pytest
 from completion_problems import low_rank, observed_part
 
 from solvers.completion import _kernels_numba as kernels
-from solvers.completion._problem import completion_problem, read_observations
+from solvers.completion._observations import read_observations
+from solvers.completion._problem import completion_problem
 from solvers.completion._sweeps import (
     SKETCH_FACTOR,
     Factors,
