@@ -37,8 +37,9 @@ def smallest_tangent_value(shape: tuple[int, int], rows: Any, cols: Any, U: Floa
     rows, cols : (N,) int
         Observed positions, sorted by rows, k or more in each row.
     U, V : (m, k), (n, k) float64
-        Orthonormal columns.
+        Factors; a scaling of their rows changes no kernel, and is taken out first.
     """
+    U, V = _of_equal_rows(U), _of_equal_rows(V)
     (m, n), k = shape, U.shape[1]
     unknowns = k * (m + n)
     if len(rows) * unknowns > DENSE_TANGENT:
@@ -94,6 +95,16 @@ def _by_inverse_iteration(n: int, rows: IntArray, cols: IntArray, U: FloatArray,
         if value < NOTHING or value > 0.5 * previous:
             break
     return float(value)
+
+
+def _of_equal_rows(factor: FloatArray) -> FloatArray:
+    """An orthonormal basis after every row that is not zero was divided by its length."""
+    squares = np.einsum("ik,ik->i", factor, factor)
+    basis: FloatArray = np.linalg.svd(
+        np.divide(factor, np.sqrt(squares)[:, None], out=np.zeros_like(factor), where=squares[:, None] > 0.0),
+        full_matrices=False,
+    )[0]
+    return basis
 
 
 def _orthonormal_rows(rows: IntArray, entries: FloatArray) -> FloatArray:

@@ -96,7 +96,7 @@ def tangent_gap(rows: Orientation, factors: Factors, rng: np.random.Generator) -
     k = factors.rank
     if k == 0:
         return math.inf
-    left, right = np.ascontiguousarray(factors.U, dtype=np.float64), np.ascontiguousarray(factors.V, dtype=np.float64)
+    left, right = _equilibrated(factors.U), _equilibrated(factors.V)
     unit = float(np.finfo(np.float64).eps)
     inner = np.empty((len(left), k, k))
     nothing = np.empty(0)
@@ -136,6 +136,16 @@ def tangent_gap(rows: Orientation, factors: Factors, rng: np.random.Generator) -
         if value < 0.01 * UNDETERMINED or value > 0.5 * previous or spent >= MAX_PRODUCTS:
             break
     return value
+
+
+def _equilibrated(factor: FloatArray) -> FloatArray:
+    """Orthonormal columns that span those of the factor with rows of equal length.
+
+    Rows and columns of X may be scaled: that changes the tangent system, and not the dimension of its kernel.
+    """
+    lengths = np.linalg.norm(factor.astype(np.float64), axis=1)
+    scaled = factor / np.where(lengths > 0.0, lengths, 1.0)[:, None]
+    return np.ascontiguousarray(np.linalg.qr(scaled)[0])
 
 
 def _solve(

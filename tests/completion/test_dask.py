@@ -92,6 +92,21 @@ def test_weights_and_held_out_entries_on_a_cluster_are_those_in_memory(client):
     assert solvers.verify(apart, A, 2, weights=W, reg=10.0, holdout=0.2)
 
 
+@pytest.mark.slow
+def test_workers_may_be_processes():
+    A = noisy()
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        X = dask_array.from_array(dense(A), chunks=(25, 20))
+        there = solvers.complete_matrix(X, 2, reg=10.0, holdout=0.1, tol=1e-3, rng=0)
+        assert solvers.verify(there, X, 2, reg=10.0, holdout=0.1)
+    assert solvers.verify(there, A, 2, reg=10.0, holdout=0.1)
+
+
 def test_chunks_may_be_sparse(client):
     A = noisy()
     X = dask_array.from_array(dense(A), chunks=(25, 20)).map_blocks(
