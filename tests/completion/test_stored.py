@@ -10,6 +10,7 @@ from completion_problems import low_rank, observed_part, relative_error
 import solvers
 from solvers.completion import MatrixCompleter, StoredMatrix
 from solvers.completion import _kernels_numba as kernels
+from solvers.completion import _kernels_tangent as tangent
 
 BEYOND = 2**31 + 5
 
@@ -263,6 +264,21 @@ def test_kernels_reach_entries_beyond_two_to_the_31(tmp_path):
             answers.append((x, losses, np.array(out[offset:])))
         for mine, other in zip(*answers, strict=True):
             np.testing.assert_allclose(other, mine, rtol=2e-3, atol=1e-4)
+    systems = []
+    left, right = (np.linalg.qr(rng.standard_normal((size, 2)))[0] for size in (4, 50))
+    for offset, (positions, data, _) in ((0, near), (BEYOND, far)):
+        inner, blocks, work = np.empty((4, 2, 2)), np.empty((50, 2, 2)), np.empty(20)
+        pulled, pushed, normal = np.empty((4, 2)), np.empty((50, 2)), (np.empty((4, 2)), np.empty((50, 2)))
+        structure = indptr + offset, positions, np.empty(0)
+        tangent.factor_rows(*structure, right, 1e-16, inner)
+        tangent.schur_blocks(*structure, left, right, inner, blocks)
+        schur = np.empty((50, 2))
+        tangent.apply_schur(*structure, left, right, inner, right, work, schur)
+        tangent.apply_normal(*structure, left, right, left, right, *normal)
+        tangent.pull_back(indptr + offset, positions, data, left, right, pulled, pushed)
+        systems.append((inner, blocks, schur, *normal, pulled, pushed))
+    for mine, other in zip(*systems, strict=True):
+        np.testing.assert_array_equal(other, mine)
     del far, positions, data, out
 
 
