@@ -6,7 +6,8 @@ from completion_problems import low_rank, observed_part, small_dense
 
 import solvers
 from solvers.completion import _certificate as certificate
-from solvers.completion._problem import completion_problem, read_observations
+from solvers.completion._observations import read_observations
+from solvers.completion._problem import completion_problem
 
 OPTIONS = [{}, {"reg_scaling": "count"}, {"loss": "huber"}, {"loss": "huber", "reg_scaling": "count"}]
 
