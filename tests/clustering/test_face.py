@@ -27,7 +27,7 @@ def groups_of(X: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = No
 
 
 # Points (seed, n, p, distance of three groups) whose structured bound leaves a gap though the relaxation is tight.
-TIGHT = [(3, 60, 4, 4.5), (4, 60, 4, 5.5), (1, 150, 6, 4.5)]
+TIGHT = [(3, 60, 4, 4.5), (4, 60, 4, 5.5), (0, 150, 6, 4.3)]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
