@@ -25,7 +25,7 @@ from clustering._bounds import lower_bound
 from clustering._problem import Groups, KMeansProblem
 from clustering._result import BlockProof, BlocksCertificate
 from clustering._run import Run, subordinate
-from clustering._structured import Trial, certify
+from clustering._structured import Trial, certify, cut_trials
 from solvers._core.arrays import FloatArray, IntArray, to_host
 
 __all__ = ["BLOCK_TOLERANCE", "BlocksSettings", "anticlusters", "bound_by_blocks"]
@@ -88,7 +88,8 @@ def _structured_proof(run: Run, rows: IntArray, labels: IntArray, scales: FloatA
     problem = run.problem.subset(rows)
     groups = Groups(problem, problem.backend.take(np.ascontiguousarray(labels[rows])))
     share = float(np.sum(groups.totals)) / float(np.sum(run.monitor.x.totals))
-    bound, proof = certify(groups, Trial(scales * share, math.nan))
+    trials = (Trial(scales * share, math.nan), *cut_trials(groups))
+    bound, proof = max((certify(groups, trial) for trial in trials), key=lambda found: found[0].published)
     return bound.published, proof
 
 

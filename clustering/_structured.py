@@ -18,7 +18,7 @@ from clustering._result import StructuredCertificate
 from clustering._structured_bounds import structured_bound
 from solvers._core.arrays import Array, FloatArray, to_host
 
-__all__ = ["Trial", "certify", "scale_trials"]
+__all__ = ["Trial", "certify", "cut_trials", "scale_trials"]
 
 COARSE_TRIALS = 7
 REFINING_TRIALS = 10
@@ -65,7 +65,7 @@ def certify(groups: Groups, trial: Trial) -> tuple[LowerBound, StructuredCertifi
 
 def scale_trials(groups: Groups, target: float, *, pairs: bool = True) -> Iterator[Trial]:
     """Evaluate scales: one with cuts, then one without, then, if the target was not reached, one for each pair."""
-    for trial in _trials_with_cuts(groups):
+    for trial in cut_trials(groups):
         yield trial
         if trial.estimate >= target:
             return
@@ -157,7 +157,7 @@ def _common_scale_trials(groups: Groups, target: float) -> Iterator[Trial]:
             right, value_right = low + GOLDEN * (high - low), None
 
 
-def _trials_with_cuts(groups: Groups) -> Iterator[Trial]:
+def cut_trials(groups: Groups) -> Iterator[Trial]:
     """Scales that separate the clusters, with cuts for the rows clipped there, while these are few."""
     problem = groups.problem
     if not 1 < problem.n_clusters < problem.n:

@@ -14,10 +14,10 @@ the bound loose. The triangle inequalities Z_sj + Z_si <= Z_ss + Z_ij (in the we
 G_k hold for every clustering and are tight at this one. Multiplied by M a_j b_i with a, b >= 0 of weighted sum one on G_l
 and G_k, b_s = 0, they add to A + B
 
-    M/2 [(e - a)(e - b)^T + (e - b)(e - a)^T],    e the unit vector of s,                                         (3)
+    M/2 [(e - a)(e - b)^T + (e - b)(e - a)^T],    e the unit vector of s (for weights, over w_s),                  (3)
 
 which takes M/2 (1 + n_l/n_k) b_i off r_i^{kl} and M/2 n_h/n_k b_i off r_i^{kh}, and gives row s as much as it takes off the
-others. With M = -2 r_s / (1 + n_l/n_k), a ~ r^{lk} and b ~ r^{kl} nothing is clipped, and F gains one column a cut.
+others. With M = -2 w_s r_s / (1 + n_l/n_k), a ~ r^{lk} and b ~ r^{kl} nothing is clipped, and F gains one column a cut.
 
 (1) is the bound of :mod:`clustering._ky_fan`.
 """
