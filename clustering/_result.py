@@ -23,7 +23,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StructuredCertificate:
-    """A dual point given by a labelling and one scale per pair of clusters; see :mod:`clustering._bounds`.
+    """A dual point given by a labelling and one scale per pair of clusters; see :mod:`clustering._structured_bounds`.
 
     Attributes
     ----------
@@ -31,10 +31,16 @@ class StructuredCertificate:
         Labels of the rows of positive weight.
     scales : (K, K) float64
         t_kl > 0 of each ordered pair; inf leaves the pair out. All inf is the principal-component bound.
+    cuts : (c, 2) int64
+        Row i of one cluster and another cluster l: triangle inequalities of i with all rows of both.
+    cut_multipliers : (c,) float64
+        Total multiplier >= 0 of each cut.
     """
 
     labels: IntArray
     scales: FloatArray
+    cuts: IntArray = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    cut_multipliers: FloatArray = field(default_factory=lambda: np.empty(0))
     kind: Literal["structured"] = "structured"
 
 

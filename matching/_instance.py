@@ -265,9 +265,10 @@ class BayesianMatching:
     @cached_property
     def kind(self) -> str:
         """Shape of the weights, which decides the constants in the literature, not the certificates here."""
-        lightest, heaviest = np.full(self.n_nodes, np.inf), np.zeros(self.n_nodes)
-        np.minimum.at(lightest, self.edges.node, self.edges.weight)
-        np.maximum.at(heaviest, self.edges.node, self.edges.weight)
+        edges, _ = self.units
+        lightest, heaviest = np.full(self.n_units, np.inf), np.zeros(self.n_units)
+        np.minimum.at(lightest, edges.node, edges.weight)
+        np.maximum.at(heaviest, edges.node, edges.weight)
         used = heaviest > 0
         if not np.array_equal(lightest[used], heaviest[used]):
             return "edge-weighted"
@@ -309,11 +310,10 @@ class BayesianMatching:
 
     @cached_property
     def scale(self) -> float:
-        """Size of the problem: the expected value of an unlimited supply of every node, sum_tk p_tk max_i w_tki."""
-        heaviest = np.zeros(self.n_times * self.n_types)
-        filled = np.diff(self.edges.start) > 0
-        heaviest[filled] = self.edges.weight[self.edges.start[:-1][filled]]
-        return float(np.sum(self.probabilities.ravel() * heaviest))
+        """Size of the problem: what an unlimited supply of every unit would be worth, sum_tk p_tk max_i w_tki."""
+        edges, _ = self.units
+        filled = np.diff(edges.start) > 0
+        return float(np.sum(self.probabilities.ravel()[filled] * edges.weight[edges.start[:-1][filled]]))
 
     @cached_property
     def fingerprint(self) -> str:
