@@ -39,6 +39,12 @@ class Status(IntEnum):
     UNBOUNDED = 7
     NUMERICAL_ERROR = 8
 
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self) if spec.endswith("d") else self.name, spec)
+
     @property
     def success(self) -> bool:
         """Whether the run met its own goal."""
@@ -167,3 +173,12 @@ class Result(OptimizeResult):
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.keys()})
+
+    def __repr__(self) -> str:
+        """The claim first; certificates, which may be large, by name only."""
+        first = ("message", "success", "status", "fun", "bound", "gap")
+        shown = {name: self[name] for name in (*first, *self) if name in self}
+        for name in ("certificate", "history"):
+            if shown.get(name) is not None:
+                shown[name] = f"<{type(shown[name]).__name__}>"
+        return OptimizeResult.__repr__(Result(shown, _order_keys=list(shown))) if shown else "Result()"

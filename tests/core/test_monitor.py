@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 import solvers
@@ -153,3 +154,16 @@ def test_gap_of_an_unproved_answer_is_infinite_and_of_zero_over_zero_none() -> N
 def test_every_status_has_advice() -> None:
     assert all(status.advice.endswith(".") for status in Status)
     assert [status for status in Status if status.success] == [Status.OPTIMAL, Status.CONVERGED]
+
+
+def test_printed_results_name_status_and_certificate_and_begin_with_the_claim() -> None:
+    monitor = monitor_with()
+    monitor.incumbent("a", 1.0)
+    monitor.prove(0.5, np.zeros((50, 50)))
+    monitor.finish(Status.STALLED)
+    lines = [line.split(":")[0].strip() for line in repr(monitor.result()).splitlines()]
+    assert lines[:6] == ["message", "success", "status", "fun", "bound", "gap"]
+    assert "status: STALLED" in repr(monitor.result())
+    assert "certificate: <ndarray>" in repr(monitor.result())
+    assert (f"{Status.STALLED}", f"{Status.STALLED:d}", str(Status.STALLED)) == ("STALLED", "5", "STALLED")
+    assert repr(solvers.Result()) == "Result()"
