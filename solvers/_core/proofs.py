@@ -78,7 +78,10 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     if wrong:
         return Verification(False, math.nan, math.nan, math.inf, wrong)
     check = _load(entry.verifier)
-    inspect.signature(check).bind(result, *args, **problem_options)
+    try:
+        inspect.signature(check).bind(result, *args, **problem_options)
+    except TypeError as error:
+        raise TypeError(f"verify takes the result and then the problem arguments of {entry.name}: {error}") from None
     try:
         verification: Verification = check(result, *args, **problem_options)
     except SolversError:
