@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult
+from scipy.sparse import issparse
 
 __all__ = ["History", "Result", "Sense", "Status", "Verification", "relative_gap"]
 
@@ -175,10 +176,12 @@ class Result(OptimizeResult):
         return sorted({*super().__dir__(), *self.keys()})
 
     def __repr__(self) -> str:
-        """The claim first; certificates, which may be large, by name only."""
+        """The claim first; sparse matrices and certificates, which may be large, in one line."""
         first = ("message", "success", "status", "fun", "bound", "gap")
-        shown = {name: self[name] for name in (*first, *self) if name in self}
-        for name in ("certificate", "history"):
-            if shown.get(name) is not None:
-                shown[name] = f"<{type(shown[name]).__name__}>"
+        shown: dict[str, Any] = {name: self[name] for name in (*first, *self) if name in self}
+        for name, value in shown.items():
+            if name in ("certificate", "history") and value is not None:
+                shown[name] = f"<{type(value).__name__}>"
+            elif issparse(value):
+                shown[name] = " ".join(repr(value).split())
         return OptimizeResult.__repr__(Result(shown, _order_keys=list(shown))) if shown else "Result()"

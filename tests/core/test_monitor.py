@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import solvers
 from solvers._core.monitor import Monitor
@@ -166,4 +167,5 @@ def test_printed_results_name_status_and_certificate_and_begin_with_the_claim() 
     assert "status: STALLED" in repr(monitor.result())
     assert "certificate: <ndarray>" in repr(monitor.result())
     assert (f"{Status.STALLED}", f"{Status.STALLED:d}", str(Status.STALLED)) == ("STALLED", "5", "STALLED")
-    assert repr(solvers.Result()) == "Result()"
+    assert "x: <Compressed" in repr(Result(x=scipy.sparse.eye_array(30, format="csr"))).splitlines()[0]
+    assert repr(Result()) == "Result()"
