@@ -326,16 +326,17 @@ class BayesianMatching:
     # -- storage -----------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the instance to an ``.npz`` file (labels of nodes are not stored)."""
+        """Write the instance to a file in NumPy's ``.npz`` format (labels of nodes are not stored)."""
         weights = self.weights
-        np.savez_compressed(
-            path,
-            probabilities=self.probabilities,
-            capacities=self.capacities,
-            indptr=weights.indptr,
-            indices=weights.indices,
-            weights=weights.data,
-        )
+        with open(path, "wb") as file:  # a file, because NumPy appends .npz to names
+            np.savez_compressed(
+                file,
+                probabilities=self.probabilities,
+                capacities=self.capacities,
+                indptr=weights.indptr,
+                indices=weights.indices,
+                weights=weights.data,
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> BayesianMatching:
