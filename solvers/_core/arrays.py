@@ -110,7 +110,7 @@ def as_float_array(
         raise BackendError(f"{what}; got a scipy.sparse {type(value).__name__}: pass {name}.toarray()")
     array = _numpy_float(value, what, order) if kind == "numpy" else _namespace_float(value, what)
     if array.ndim != ndim:
-        hint = " (reshape a single column with [:, None])" if ndim == 2 and array.ndim == 1 else ""
+        hint = " (reshape a single column with [:, None], a row with [None, :])" if (ndim, array.ndim) == (2, 1) else ""
         raise InvalidProblemError(f"{what}; got {array.ndim} dimension(s), shape {tuple(array.shape)}{hint}")
     if math.prod(array.shape) == 0:
         raise InvalidProblemError(f"{what}; got an empty array, shape {tuple(array.shape)}")

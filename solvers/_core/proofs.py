@@ -164,8 +164,10 @@ def judge(
     elif not (result.gap == claimed_gap or abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE)):
         verdict = f"gap is {result.gap!r} and follows as {claimed_gap!r} from fun and bound"
     else:
-        return Verification(True, fun, bound, recomputed_gap, "objective, feasibility and bound re-established")
-    return Verification(False, fun, bound, recomputed_gap, verdict)
+        claimed = "objective, feasibility and bound" if math.isfinite(result.bound) else "objective and feasibility"
+        nothing = "" if math.isfinite(result.bound) else "; no bound is claimed"
+        return Verification(True, float(fun), float(bound), recomputed_gap, f"{claimed} re-established{nothing}")
+    return Verification(False, float(fun), float(bound), recomputed_gap, verdict)
 
 
 def _load(target: str) -> Any:
