@@ -169,3 +169,14 @@ def test_printed_results_name_status_and_certificate_and_begin_with_the_claim() 
     assert (f"{Status.STALLED}", f"{Status.STALLED:d}", str(Status.STALLED)) == ("STALLED", "5", "STALLED")
     assert "x: <Compressed" in repr(Result(x=scipy.sparse.eye_array(30, format="csr"))).splitlines()[0]
     assert repr(Result()) == "Result()"
+
+
+@pytest.mark.parametrize(
+    ("bound", "words"), [(-math.inf, "proves next to nothing"), (0.0, "next to nothing"), (0.9, "gap says")]
+)
+def test_an_answer_without_a_useful_bound_says_so(bound: float, words: str) -> None:
+    monitor = monitor_with()
+    monitor.incumbent("a", 1.0)
+    monitor.prove(bound, None)
+    monitor.finish(Status.CONVERGED)
+    assert words in monitor.result().message
