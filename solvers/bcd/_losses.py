@@ -120,7 +120,7 @@ class Huber(LinearLoss):
         return linear - square, self.xp.abs(linear) + square
 
     def residual_radius(self, level: float) -> float:
-        """From sum w (delta |r| - delta^2/2) <= level, since sqrt(w) r is shorter than w r over the least sqrt(w)."""
+        """From ``sum w (delta |r| - delta^2/2) <= level``, since sqrt(w) r is shorter than w r over the least sqrt(w)."""
         if self.weights is None:
             smallest = 1.0
         else:
