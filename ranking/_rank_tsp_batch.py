@@ -176,7 +176,7 @@ def rank_tsp_batch(
     -------
     RankingBatch
         ``order``, ``rank`` (B, n) padded with -1, arrays ``fun``, ``bound``, ``gap``, ``status``; ``batch[g]`` is the
-        :class:`RankingResult` of a group.
+        :class:`RankingResult` of a group, and ``batch.groups()`` runs through all of them.
 
     Raises
     ------

@@ -78,7 +78,10 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     if wrong:
         return Verification(False, math.nan, math.nan, math.inf, wrong)
     check = _load(entry.verifier)
-    inspect.signature(check).bind(result, *args, **problem_options)
+    try:
+        inspect.signature(check).bind(result, *args, **problem_options)
+    except TypeError as error:
+        raise TypeError(f"verify takes the result and then the problem arguments of {entry.name}: {error}") from None
     try:
         # What a forgery makes overflow is compared, and refused.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -168,8 +171,10 @@ def judge(
     ):
         verdict = f"gap is {result.gap!r} and follows as {claimed_gap!r} from fun and bound"
     else:
-        return Verification(True, fun, bound, recomputed_gap, "objective, feasibility and bound re-established")
-    return Verification(False, fun, bound, recomputed_gap, verdict)
+        claimed = "objective, feasibility and bound" if math.isfinite(result.bound) else "objective and feasibility"
+        nothing = "" if math.isfinite(result.bound) else "; no bound is claimed"
+        return Verification(True, float(fun), float(bound), recomputed_gap, f"{claimed} re-established{nothing}")
+    return Verification(False, float(fun), float(bound), recomputed_gap, verdict)
 
 
 def _load(target: str) -> Any:

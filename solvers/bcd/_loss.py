@@ -169,11 +169,11 @@ class LinearLoss(Loss):
         """-l*(-theta) (n,), and magnitudes (n,) of which a few roundings bound the error of each."""
 
     def residual_radius(self, level: float) -> float:
-        """Bound on |sqrt(w) (b - z)| wherever f <= level, for losses that measure a residual; inf otherwise."""
+        """Bound on ``|sqrt(w) (b - z)|`` wherever f <= level, for losses that measure a residual; inf otherwise."""
         return math.inf
 
     def intercept_radius(self, level: float, reach: float) -> float:
-        """Bound on the intercepts of some minimiser with f <= level, if |a_i^T x| <= reach; inf where unknown."""
+        """Bound on the intercepts of some minimiser with f <= level, if ``|a_i^T x| <= reach``; inf where unknown."""
         return math.inf
 
     # -- products ------------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ class Huber(LinearLoss):
         return linear - square, self.xp.abs(linear) + square
 
     def residual_radius(self, level: float) -> float:
-        """From sum w (delta |r| - delta^2/2) <= level, since sqrt(w) r is shorter than w r over the least sqrt(w)."""
+        """From ``sum w (delta |r| - delta^2/2) <= level``, since sqrt(w) r is shorter than w r over the least sqrt(w)."""
         if self.weights is None:
             smallest = 1.0
         else:
@@ -152,7 +152,9 @@ class Logistic(LinearLoss):
         self.y = self._per_row(y, "y", "(n,) labels, each -1 or +1")
         wrong = to_host(self.y)[np.abs(to_host(self.y)) != 1.0]
         if len(wrong):
-            raise InvalidProblemError(f"y must hold labels -1 or +1; got {wrong[0]!r} among {len(wrong)} others")
+            raise InvalidProblemError(
+                f"y must hold labels -1 or +1, as np.where(y == positive, 1, -1) makes them; got {float(wrong[0]):g}"
+            )
         self.shape = (self.plain.p,)
         self.n_free = int(self.fit_intercept)
 

@@ -191,6 +191,11 @@ def composite(loss: Any, penalty: Any = None) -> Composite:
             f"bcd.Penalty; got {type(penalty).__name__}"
         )
     term = free_term(loss.size) if penalty is None else penalty.term(loss.shape, loss.n_free)
+    if not isinstance(term, Term):
+        raise TypeError(
+            f"{type(penalty).__name__}.term must return the term of a penalty of solvers.bcd, as "
+            f"bcd.L1(lam).term(shape, n_free); got {type(term).__name__}"
+        )
     if term.size != loss.size:
         raise InvalidProblemError(f"the penalty has {term.size} coordinates and the loss {loss.size}")
     return Composite(loss, term)

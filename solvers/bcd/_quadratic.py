@@ -208,7 +208,7 @@ class Quadratic(Loss):
         return float(np.sum(size * most)) * UNIT * 2 * (float(np.max(self.row_counts)) + 64)
 
     def image_and_size(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Q x and |Q| |x|, on the host."""
+        """``Q x`` and ``|Q| |x|``, on the host."""
         if self.sparse is not None:
             image, most = np.empty(self.size), np.empty(self.size)
             _image_and_size(*compressed(self.sparse), np.asarray(x), image, most)

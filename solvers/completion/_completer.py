@@ -219,11 +219,11 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         return columns, values
 
     def save(self, path: str | Path) -> None:
-        """Write the factors and biases to a ``.npz`` file, without pickles."""
+        """Write the factors and biases to a file in NumPy's ``.npz`` format, without pickles."""
         self._predictor()
-        np.savez(
-            path, reg=self.reg, reg_scaling=self.reg_scaling, **{name: getattr(self, f"{name}_") for name in STORED}
-        )
+        stored = {name: getattr(self, f"{name}_") for name in STORED}
+        with open(path, "wb") as file:  # a file, because NumPy appends .npz to names
+            np.savez(file, reg=self.reg, reg_scaling=self.reg_scaling, **stored)
 
     @classmethod
     def load(cls, path: str | Path) -> MatrixCompleter:

@@ -116,7 +116,7 @@ def at_home(result: CompletionResult) -> CompletionResult:
 def _index(value: Any, size: int, name: str) -> IntArray:
     array = np.asarray(to_host(value))
     if array.dtype.kind not in "iu" and array.size:
-        raise InvalidProblemError(f"{name} must be integers; got dtype {array.dtype}")
+        raise InvalidProblemError(f"{name} must be integers, positions and no labels; got dtype {array.dtype}")
     array = array.astype(np.int64)
     if array.size and (int(array.min()) < 0 or int(array.max()) >= size):
         raise InvalidProblemError(f"{name} must lie in 0..{size - 1}; got {int(array.min())} to {int(array.max())}")

@@ -193,8 +193,8 @@ def test_saving_keeps_every_bit(tmp_path):
     rng = np.random.default_rng(12)
     for trial in range(10):
         instance = tiny(rng)
-        instance.save(tmp_path / f"{trial}.npz")
-        loaded = BayesianMatching.load(tmp_path / f"{trial}.npz")
+        instance.save(tmp_path / f"{trial}")
+        loaded = BayesianMatching.load(tmp_path / f"{trial}")
         assert loaded == instance
         assert hash(loaded) == hash(instance)
         assert verify(match_online(instance), loaded)
