@@ -20,7 +20,7 @@ from ranking._problem import PathProblem
 from solvers._core.arrays import FloatArray
 from solvers._core.linalg import UNIT
 
-__all__ = ["streamed_bound"]
+__all__ = ["TINY", "factor_error", "streamed_bound"]
 
 # Rows and columns of a block: as much as a processor's second cache holds.
 ROWS, COLUMNS = 64, 2048
@@ -34,7 +34,7 @@ def streamed_bound(problem: PathProblem, prices: FloatArray, units: float) -> fl
     if not np.abs(prices).max() <= LARGEST_SUM / m:
         return -math.inf
     scores, v = problem.scores, prices[:n]
-    largest, error = _factor_error(scores) if isinstance(scores, Factors) else (0.0, 0.0)
+    largest, error = factor_error(scores) if isinstance(scores, Factors) else (0.0, 0.0)
     lows = np.full(m, np.inf)
     if problem.depot:
         lows[slice(n) if problem.end < 0 else problem.end] = -prices[n]
@@ -64,7 +64,7 @@ def streamed_bound(problem: PathProblem, prices: FloatArray, units: float) -> fl
     return value - 0.5 * units * (4.0 * UNIT * total + error)
 
 
-def _factor_error(factors: Factors) -> tuple[float, float]:
+def factor_error(factors: Factors) -> tuple[float, float]:
     """Largest modulus that a score may have, and the error of all row minima together."""
     n, d = factors.left.shape
     lengths = np.sqrt((factors.left * factors.left).sum(axis=1))

@@ -22,6 +22,7 @@ def rank_tsp() -> None:
     run_rank_tsp(near_symmetric[:3, :3], method="dynamic-programming", rng=0)
     factors = rng.random((LARGE_ITEMS + 1, 2)), rng.random((LARGE_ITEMS + 1, 2))
     run_rank_tsp(factors, method="greedy", rng=0)
+    run_rank_tsp(factors, time_limit=1e-9, rng=0)
     run_rank_tsp(factors[0] @ factors[1].T, method="greedy", rng=0)
 
 
