@@ -67,7 +67,9 @@ class LargeRun(Run):
     Attributes
     ----------
     arcs : tuple
-        What the kernels make costs of; see their module.
+        What the kernels make costs of, in units of 2**exponent; see their module.
+    exponent : int
+        Factors are scaled by powers of two to moduli below 1, so that nothing overflows.
     indptr, column, arc : the candidate graph by rows.
     x, y, u, v : assignment and prices.
     cut : bool
@@ -85,7 +87,9 @@ class LargeRun(Run):
         self.nodes_of = np.append(self.perm, n) if problem.depot else self.perm
         dense = not isinstance(problem.scores, Factors)
         if isinstance(problem.scores, Factors):
-            P, Q = problem.sign * problem.scores.left[self.perm], problem.scores.right[self.perm]
+            P, p_exponent = _scaled(problem.sign * problem.scores.left[self.perm])
+            Q, q_exponent = _scaled(problem.scores.right[self.perm])
+            self.exponent = p_exponent + q_exponent
             self.largest = math.sqrt(float((P * P).sum(axis=1).max()) * float((Q * Q).sum(axis=1).max()))
             matrix = np.empty((0, 0))
             # Zero coordinates fill up to what the kernels take at a time.
@@ -94,7 +98,7 @@ class LargeRun(Run):
             self.QT = np.ascontiguousarray(Q.T)
         else:
             matrix, P, Q = problem.scores, np.empty((0, 0)), np.empty((0, 0))
-            self.largest = float(kernels.survey(matrix, 1.0)[3])
+            self.exponent, self.largest = 0, float(kernels.survey(matrix, 1.0)[3])
         huge = 4.0 * (m + 1) * self.largest if self.largest > 0 else 1.0
         self.barrier = 0.5 * huge
         self.arcs = (
@@ -193,7 +197,7 @@ class LargeRun(Run):
 
     def _prove(self, prices: FloatArray) -> None:
         """Publish what prices prove over all arcs."""
-        certificate = leaf_certificate(self.renumber(prices[None, :]), False)
+        certificate = leaf_certificate(np.ldexp(self.renumber(prices[None, :]), self.exponent), False)
         bound = self.problem.sign * streamed_bound(self.problem, certificate.prices[0], PUBLISH)
         self.monitor.prove(bound, certificate)
 
@@ -328,6 +332,12 @@ class LargeRun(Run):
             )
             self._take(tour)
             monitor.checkpoint()
+
+
+def _scaled(points: FloatArray) -> tuple[FloatArray, int]:
+    """Points with moduli below 1 and the exponent of 2 that was taken out."""
+    exponent = int(np.frexp(np.abs(points).max())[1])
+    return np.ldexp(points, -exponent), exponent
 
 
 def transport_potential(points: FloatArray, targets: FloatArray) -> FloatArray:

@@ -67,11 +67,18 @@ def streamed_bound(problem: PathProblem, prices: FloatArray, units: float) -> fl
 def factor_error(factors: Factors) -> tuple[float, float]:
     """Largest modulus that a score may have, and the error of all row minima together."""
     n, d = factors.left.shape
-    lengths = np.sqrt((factors.left * factors.left).sum(axis=1))
-    reach = math.sqrt(float((factors.right * factors.right).sum(axis=1).max()))
+    lengths, reach = row_lengths(factors.left), float(row_lengths(factors.right).max())
     # Norms are computed with a few roundoffs themselves, for which the factor stands.
     error = (2 * d + 4) * UNIT * 1.01 * reach * math.fsum(lengths.tolist())
     smallest = [float(np.min(np.abs(part), where=part != 0, initial=1.0)) for part in (factors.left, factors.right)]
     if smallest[0] * smallest[1] < 2 * LEAST_NORMAL:
         error += 4 * d * n * TINY
     return reach * float(lengths.max()), error
+
+
+def row_lengths(points: FloatArray) -> FloatArray:
+    """Euclidean norms, whose squares neither overflow nor vanish: each row is scaled by a power of two."""
+    _, exponents = np.frexp(np.abs(points).max(axis=1))
+    scaled = np.ldexp(points, -exponents[:, None])
+    lengths: FloatArray = np.ldexp(np.sqrt((scaled * scaled).sum(axis=1)), exponents)
+    return lengths
