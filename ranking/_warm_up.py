@@ -32,5 +32,6 @@ def rank_tsp_batch() -> None:
 
 
 def rank_linear() -> None:
-    """Insertion search and the packing of cycles."""
+    """Insertion search, the packing of cycles and descent on their weights."""
     run_rank_linear(np.random.default_rng(0).random((4, 4)), rng=0)
+    run_rank_linear(np.random.default_rng(0).random((4, 4)), rng=0, options={"lp_items": 0})
