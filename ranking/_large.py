@@ -36,7 +36,7 @@ __all__ = ["LargeRun", "survey"]
 # Candidates that a pass gives each row, and passes at most.
 WIDTH = 12
 COLUMN_WIDTH = 4
-PASSES = 12
+PASSES = 30
 # Successors that the segment exchange looks at.
 NEAR = 8
 # Reduced costs down to this part of the tolerance count as zero; the rest is for the tours.
