@@ -2,7 +2,6 @@ r"""Scores of low rank, s_ij = <U_i, V_j>, that are never written down as a matr
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from ranking._bounds import LARGEST_SCORE
 from solvers._core.arrays import FloatArray, IntArray, as_float_array, dimensions, kind_of, refuse_beyond_memory
 from solvers._core.errors import BackendError, InvalidProblemError
 
-__all__ = ["Factors", "are_factors", "read_factors", "row_lengths"]
+__all__ = ["Factors", "are_factors", "read_factors"]
 
 EXPECTED = "(n, d) factors of the scores, scores[i, j] = U[i] @ V[j],"
 # Bytes per item that candidate arcs, prices and tours take, at most.
@@ -43,13 +42,6 @@ class Factors:
             total += u[:, None] * v
         total.flags.writeable = False
         return total
-
-
-def row_lengths(rows: FloatArray) -> FloatArray:
-    """Norms of the rows. Powers of two are exact: squares neither overflow nor vanish beside those of the longest row."""
-    unit = 2.0 ** min(math.frexp(float(np.abs(rows).max()))[1], 1023)
-    lengths: FloatArray = unit * np.sqrt(((rows / unit) ** 2).sum(axis=1))
-    return lengths
 
 
 def are_factors(scores: Any) -> bool:

@@ -22,9 +22,10 @@ import numpy as np
 from solvers._core.jit import njit
 
 __all__ = [
-    "augment_rows",
+    "augment_forest",
     "cheapest_columns",
     "column_minima",
+    "complete",
     "exchange",
     "extend",
     "nearest_dense",
@@ -43,6 +44,8 @@ ROWS = 64
 STRIDE = 64
 # Coordinates that are multiplied at a time.
 EIGHT = 8
+# Part of the free rows that a forest is to serve.
+SERVED = 0.5
 
 
 @njit(parallel=True)
@@ -372,62 +375,100 @@ def take(heap, where, dist, count):
 
 
 @njit()
-def augment_rows(indptr, column, cost, x, y, u, v, free, first, last):
-    """Shortest augmenting paths (Dijkstra with a heap) from the rows free[first:last]."""
+def augment_forest(indptr, column, cost, x, y, u, v, free, count):
+    """One shortest-path forest (Dijkstra with a heap) from the free rows free[:count]; returns how many stay free.
+
+    Trees share no node, so each that reaches a free column augments its row. With the distance delta at which the search
+    ends, u_i rises by delta - dist_i and v_j falls by delta - dist_j over the nodes within reach: reduced costs stay
+    non-negative, and the arcs of the forest are tight, those into free columns among them, which are leaves.
+    """
     m = len(x)
-    dist, pred = np.empty(m), np.empty(m, np.int64)
-    stamp, where = np.full(m, -1), np.full(m, -1)
-    heap, done = np.empty(m, np.int64), np.empty(m, np.int64)
-    for at in range(first, last):
-        row = free[at]
-        i, mu, count, settled, sink, reach = row, 0.0, 0, 0, -1, np.inf
-        while True:
-            base = mu - u[i]
-            for e in range(indptr[i], indptr[i + 1]):
-                j = column[e]
-                value = base + cost[e] - v[j]
-                if value < mu:
-                    value = mu
-                if value >= reach or (stamp[j] == at and (where[j] < 0 or value >= dist[j])):
-                    continue
-                dist[j], pred[j] = value, i
-                if y[j] < 0:
-                    reach, sink = value, j
-                if stamp[j] != at:
-                    stamp[j] = at
-                    where[j] = count
-                    heap[count] = j
-                    count += 1
-                rise(heap, where, dist, where[j])
-            if count == 0:
+    dist, pred, root = np.empty(m), np.empty(m, np.int64), np.full(m, -1)
+    where, heap, done = np.full(m, -1), np.empty(m, np.int64), np.empty(m, np.int64)
+    sink = np.full(m, -1)
+    wanted = max(1, int(SERVED * count))
+    queued, settled, served, source, mu = 0, 0, 0, 0, 0.0
+    while True:
+        if source < count:
+            i = free[source]
+            tree = i
+            source += 1
+        else:
+            if queued == 0 or served >= wanted:
                 break
-            j = take(heap, where, dist, count)
-            count -= 1
+            j = take(heap, where, dist, queued)
+            queued -= 1
             mu = dist[j]
-            if y[j] < 0:
-                sink = j
-                break
             done[settled] = j
             settled += 1
+            tree = root[j]
             i = y[j]
-        for k in range(count):
-            where[heap[k]] = -1
-        if sink < 0:
-            return at - first
-        for k in range(settled):
-            j = done[k]
-            shift = mu - dist[j]
-            v[j] -= shift
+            if i < 0:
+                if sink[tree] < 0:
+                    sink[tree] = j
+                    served += 1
+                continue
+        base = mu - u[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            j = column[e]
+            value = max(mu, base + cost[e] - v[j])
+            if root[j] >= 0 and (where[j] < 0 or value >= dist[j]):
+                continue
+            if root[j] < 0:
+                where[j] = queued
+                heap[queued] = j
+                queued += 1
+            dist[j], pred[j], root[j] = value, i, tree
+            rise(heap, where, dist, where[j])
+    for k in range(settled):
+        j = done[k]
+        shift = mu - dist[j]
+        v[j] -= shift
+        if y[j] >= 0:
             u[y[j]] += shift
+    left = 0
+    for k in range(count):
+        row = free[k]
         u[row] += mu
-        j = sink
+        j = sink[row]
+        if j < 0:
+            free[left] = row
+            left += 1
+            continue
         while True:
             i = pred[j]
             y[j] = i
             j, x[i] = x[i], j
             if i == row:
                 break
-    return last - first
+    return left
+
+
+@njit()
+def complete(arcs, x, y):
+    """An assignment from a part of one: ends that are fixed first, then whatever is left, but no node to itself."""
+    m = len(x)
+    _scores, _perm, _sign, _P, _Q, start, end, _huge = arcs
+    for i, j in ((m - 1, start), (end, m - 1)):
+        if i >= 0 and j >= 0:
+            for row, column in ((i, x[i]), (y[j], j)):
+                if row >= 0 and column >= 0:
+                    x[row], y[column] = -1, -1
+            x[i], y[j] = j, i
+    rows, columns = np.flatnonzero(x < 0), np.flatnonzero(y < 0)
+    for k in range(len(rows)):
+        i, j = rows[k], columns[k]
+        if i == j and k + 1 < len(rows):
+            j, columns[k + 1] = columns[k + 1], j
+        elif i == j:
+            # Another row gives its column and serves this node instead.
+            other = i
+            while other == i or (other == m - 1 and start >= 0) or (x[other] == m - 1 and end >= 0):
+                other = other + 1 if other + 1 < m else 0
+            x[i] = x[other]
+            y[x[i]] = i
+            i = other
+        x[i], y[j] = j, i
 
 
 @njit()

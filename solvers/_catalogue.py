@@ -177,7 +177,7 @@ ENTRIES: tuple[Entry, ...] = (
         omits=("x0", "max_iter", "callback", "history"),
         reference="Carpaneto, Dell'Amico and Toth, Exact solution of large-scale asymmetric TSPs, ACM TOMS 1995",
         verifier="ranking._verify:verify_rank_tsp_batch",
-        model="",
+        model="ranking._models:rank_tsp_batch_model",
         warm_up="ranking._warm_up:rank_tsp_batch",
         batch=True,
     ),
