@@ -14,18 +14,47 @@ from solvers._core.jit import njit
 
 __all__ = ["ascend"]
 
+MAGNITUDE = np.int64(2**63 - 1)
+
 
 @njit()
-def arborescence(c, p, root, w, real_tail, real_head, source, seen, alive, slot, above, entry_tail, entry_head):
-    """Minimum arborescence of c_ij + p_i by contraction; writes the tails of its arcs, returns its cost."""
-    m = c.shape[0]
-    for i in range(m):
-        for j in range(m):
-            w[i, j] = c[i, j] + p[i]
-            real_tail[i, j] = i
-            real_head[i, j] = j
-        alive[i] = i
-        slot[i] = i
+def lowest(values):
+    """Place of the least number: doubles are ordered as integers once the bits of negative ones are turned round."""
+    bits = values.view(np.int64)
+    low = bits[0] ^ ((bits[0] >> 63) & MAGNITUDE)
+    for i in range(len(bits)):
+        low = min(low, bits[i] ^ ((bits[i] >> 63) & MAGNITUDE))
+    own = low ^ ((low >> 63) & MAGNITUDE)
+    at = 0
+    while bits[at] != own:
+        at += 1
+    return at
+
+
+@njit()
+def merge(w, real, into, other):
+    """The entering arcs of one node join those of another, the cheaper from each tail."""
+    for i in range(w.shape[1]):
+        less = w[other, i] < w[into, i]
+        w[into, i] = w[other, i] if less else w[into, i]
+        real[into, i] = real[other, i] if less else real[into, i]
+
+
+@njit()
+def arborescence(ct, p, root, w, real, source, seen, alive, slot, above, entry_tail, entry_head):
+    """Minimum arborescence of c_ij + p_i by contraction; writes the tails of its arcs, returns its cost.
+
+    Arcs into one node lie side by side: ct is the transpose of c, w_ji the reduced cost of the arc ij and real_ji the arc
+    i m + j of c behind it. Nodes that are merged into others keep arcs of cost inf.
+    """
+    m = ct.shape[0]
+    for j in range(m):
+        for i in range(m):
+            w[j, i] = ct[j, i] + p[i]
+            real[j, i] = i * m + j
+        w[j, j] = np.inf
+        alive[j] = j
+        slot[j] = j
     above[:] = -1
     count = m
     created = m
@@ -35,20 +64,16 @@ def arborescence(c, p, root, w, real_tail, real_head, source, seen, alive, slot,
             j = alive[k]
             if j == root:
                 continue
-            low, at = np.inf, -1
-            for l in range(count):
-                i = alive[l]
-                if i != j and w[i, j] < low:
-                    low, at = w[i, j], i
-            if at < 0:
+            at = lowest(w[j])
+            low = w[j, at]
+            if low == np.inf:
                 return np.inf
-            for l in range(count):
-                w[alive[l], j] -= low
-            w[at, j] = 0.0
+            for i in range(m):
+                w[j, i] -= low
             value += low
             source[j] = at
-            entry_tail[slot[j]] = real_tail[at, j]
-            entry_head[slot[j]] = real_head[at, j]
+            entry_tail[slot[j]] = real[j, at] // m
+            entry_head[slot[j]] = real[j, at] % m
         for k in range(count):
             seen[alive[k]] = -1
         seen[root] = m
@@ -67,18 +92,16 @@ def arborescence(c, p, root, w, real_tail, real_head, source, seen, alive, slot,
                 seen[keep] = m
                 while t != keep:
                     above[slot[t]] = created
+                    merge(w, real, keep, t)
                     for l in range(count):
                         i = alive[l]
-                        if w[t, i] < w[keep, i]:
-                            w[keep, i] = w[t, i]
-                            real_tail[keep, i] = real_tail[t, i]
-                            real_head[keep, i] = real_head[t, i]
                         if w[i, t] < w[i, keep]:
                             w[i, keep] = w[i, t]
-                            real_tail[i, keep] = real_tail[i, t]
-                            real_head[i, keep] = real_head[i, t]
+                            real[i, keep] = real[i, t]
+                        w[i, t] = np.inf
                     seen[t] = m + 1
                     t = source[t]
+                w[keep, keep] = np.inf
                 slot[keep] = created
                 created += 1
         if not merged:
@@ -107,9 +130,9 @@ def ascend(c, p, root, upper, steps):
     without progress.
     """
     m = c.shape[0]
+    ct = c.T.copy()
     w = np.empty((m, m))
-    real_tail = np.empty((m, m), np.int32)
-    real_head = np.empty((m, m), np.int32)
+    real = np.empty((m, m), np.int64)
     source, seen = np.empty(m, np.int64), np.empty(m, np.int64)
     alive, slot = np.empty(m, np.int64), np.empty(m, np.int64)
     above, entry_tail, entry_head = np.empty(2 * m, np.int64), np.empty(2 * m, np.int64), np.empty(2 * m, np.int64)
@@ -118,9 +141,7 @@ def ascend(c, p, root, upper, steps):
     best, stalls, factor = -np.inf, 0, 1.0
     done = 0
     for _ in range(steps):
-        value = arborescence(
-            c, trial, root, w, real_tail, real_head, source, seen, alive, slot, above, entry_tail, entry_head
-        )
+        value = arborescence(ct, trial, root, w, real, source, seen, alive, slot, above, entry_tail, entry_head)
         done += 1
         low, at = np.inf, -1
         for i in range(m):

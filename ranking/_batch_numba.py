@@ -1,16 +1,19 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""Many small path problems in one compiled loop; the result of a group depends on nothing but the group."""
+"""A whole path problem in one compiled call: costs, assignment, tour, tree and the bound of the tree's leaves.
+
+Many small ones run in one compiled loop; the result of a group depends on nothing but the group.
+"""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
 
-from ranking._bounds import LARGEST_SCORE, PUBLISH, lowered, tree_bound
-from ranking._kernels_numba import branch, build_costs, solve_root
+from ranking._bounds import LARGEST_SCORE, PUBLISH, lowered, tree_bound, whole
+from ranking._kernels_numba import branch, build_costs, cut_slack, solve_root
 from solvers._core.jit import njit
 
-__all__ = ["solve_groups"]
+__all__ = ["ATTRACTIVE", "INFEASIBLE", "NOT_A_NUMBER", "PROVED", "TOO_LARGE", "UNPROVED", "solve_groups", "solve_path"]
 
 NEAR = 10
 # Codes of a group: proved, infeasible, not proved within the room of its tree, NaN met, attraction met, overflow ahead.
@@ -25,38 +28,44 @@ def solve_groups(
     """Solve the chosen groups within trees of at most ``room`` nodes; certificates go to one row per chosen group."""
     for k in numba.prange(len(chosen)):
         g = chosen[k]
-        solve_group(
-            scores[g], lengths[g], keys[g], sign, depot, start, end, tol, room, orders[g], g, fun, bound, size, code,
-            count, parent[k], tail[k], head[k], leaf[k], ray[k], prices[k],
-        )  # fmt: skip
+        n = lengths[g]
+        orders[g] = -1
+        if n == 1:
+            orders[g, 0] = 0
+            code[g], fun[g], bound[g], size[g], count[g] = PROVED, 0.0, 0.0, 0.0, 0
+        else:
+            perm = np.arange(n)
+            for i in range(n - 1, 0, -1):
+                j = min(int(keys[g, i] * (i + 1)), i)
+                perm[i], perm[j] = perm[j], perm[i]
+            code[g], fun[g], bound[g], size[g], count[g], _, _ = solve_path(
+                scores[g], perm, sign, depot, start, end, tol, np.inf, room, orders[g], parent[k], tail[k], head[k],
+                leaf[k], ray[k], prices[k],
+            )  # fmt: skip
 
 
 @njit()
-def solve_group(
-    scores, n, keys, sign, depot, start, end, tol, room, order, g, fun, bound, size, code, count,
-    parent, tail, head, leaf, ray, prices,
+def solve_path(
+    scores, perm, sign, depot, start, end, tol, loose, room, order, parent, tail, head, leaf, ray, prices,
 ):  # fmt: skip
-    """One group; see ``solve_groups``."""
-    order[:] = -1
-    count[g] = 0
-    fun[g], bound[g], size[g] = 0.0, 0.0, 0.0
-    code[g] = PROVED
-    if n == 1:
-        order[0] = 0
-        return
+    """Best order of the n > 1 items that ``perm`` lists, worked on in that order, with a tree of at most ``room`` nodes.
+
+    Nothing is branched where the first tour lies more than ``loose`` times its cost above the assignment. Writes the order
+    and the certificate in the caller's numbering; returns (code, fun, bound, sum of the moduli of the order's arcs, tree
+    nodes, leaves, forbidden arcs).
+    """
+    n = len(perm)
     m = n + 1 if depot else n
-    perm = np.arange(n)
-    for i in range(n - 1, 0, -1):
-        j = min(int(keys[i] * (i + 1)), i)
-        perm[i], perm[j] = perm[j], perm[i]
+    none = sign * np.inf
     c = np.empty((m, m))
     nans, attractive, forbidden, largest = build_costs(scores, perm, sign, depot, start, end, c)
-    if nans or attractive:
-        code[g] = NOT_A_NUMBER if nans else ATTRACTIVE
-        return
+    if nans:
+        return NOT_A_NUMBER, 0.0, 0.0, 0.0, 0, 0, forbidden
+    if attractive:
+        return ATTRACTIVE, 0.0, 0.0, 0.0, 0, 0, forbidden
     if largest > LARGEST_SCORE:
-        code[g] = TOO_LARGE
-        return
+        return TOO_LARGE, 0.0, 0.0, 0.0, 0, 0, forbidden
+    is_whole = whole(c)
     d = c
     barrier = np.inf
     if forbidden or start >= 0 or end >= 0:
@@ -77,6 +86,7 @@ def solve_group(
     parent[0] = tail[0] = head[0] = -1
     kind, value, upper = solve_root(c, d, X[0], y, U[0], V[0], near, tour)
     counts = np.array([1, 1])
+    code = PROVED
     found = kind != 1 and upper < barrier
     if kind == 1:
         state[0] = 3
@@ -85,7 +95,9 @@ def solve_group(
     else:
         if not found:
             upper = np.inf
-        slack = 0.5 * tol * abs(upper) if found else 0.0
+        slack = cut_slack(upper, tol, is_whole)
+        if upper - value > loose * abs(upper):
+            return UNPROVED, none, -none, 0.0, 0, 0, forbidden
         if value < upper - slack:
             key = np.empty(room)
             heap = np.empty(room, np.int64)
@@ -96,10 +108,9 @@ def solve_group(
             )
             found = found or best < np.inf
             if reason != 0:
-                code[g] = UNPROVED
+                code = UNPROVED
     # Publish: the leaves in this numbering first, then everything in the caller's.
     nodes = counts[0]
-    count[g] = nodes
     leaves = 0
     for t in range(nodes):
         leaf[t] = -1
@@ -116,15 +127,11 @@ def solve_group(
         for i in range(m):
             prices[k, perm[i] if i < n else n] = V[k, i]
     if least == np.inf:
-        bound[g] = sign * np.inf
-        fun[g] = sign * np.inf
-        code[g] = INFEASIBLE
-        return
-    bound[g] = sign * lowered(least, total, most, m, PUBLISH)
+        return INFEASIBLE, none, none, 0.0, nodes, leaves, forbidden
+    least = lowered(least, total, most, m, PUBLISH)
+    bound = sign * (np.ceil(least) if is_whole else least)
     if not found:
-        code[g] = UNPROVED
-        fun[g] = sign * np.inf
-        return
+        return UNPROVED, none, bound, 0.0, nodes, leaves, forbidden
     at = 0
     if depot:
         while tour[at] != n:
@@ -143,14 +150,14 @@ def solve_group(
         order[k] = perm[tour[(at + k) % m]]
     # Compensated sum of the arcs (Neumaier).
     arcs = n if not depot else n - 1
-    high, low = 0.0, 0.0
+    high, low, size = 0.0, 0.0, 0.0
     for k in range(arcs):
         arc = scores[order[k], order[(k + 1) % n]]
-        size[g] += abs(arc)
+        size += abs(arc)
         new = high + arc
         if abs(high) >= abs(arc):
             low += (high - new) + arc
         else:
             low += (arc - new) + high
         high = new
-    fun[g] = high + low
+    return code, high + low, bound, size, nodes, leaves, forbidden

@@ -17,6 +17,9 @@ For every vector of potentials p and every root r, with w_ij = c_ij + p_i,
 
 (Held and Karp): a cycle is an arborescence from r and one arc into r, and leaves every node once.
 
+Where all costs are integers and small enough to add up exactly, so are the costs of all cycles, and every bound is rounded
+up to the next integer.
+
 Every rounding is charged: the bound (1) that is published is lowered by twice its error bound, verification lowers its
 own by the error bound once, so that a correct recomputation always re-establishes the claim. The recursions (2) and
 Held-Karp's round each sum downwards instead, by 4 units of roundoff when publishing and by 2 when verifying: one unit
@@ -36,7 +39,7 @@ from solvers._core.arrays import FloatArray
 from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
 
-__all__ = ["PUBLISH", "VERIFY", "cycle_bound", "lowered", "sound", "tree_bound"]
+__all__ = ["PUBLISH", "VERIFY", "cycle_bound", "lowered", "sound", "tree_bound", "whole"]
 
 # Units of roundoff by which bounds are lowered, see above.
 PUBLISH = 4.0
@@ -46,10 +49,14 @@ RECURSION_NODES = 17
 # Scores up to this modulus, and prices and potentials up to LARGEST_SUM / m, make no sum below overflow.
 LARGEST_SCORE = 2.0**1000
 LARGEST_SUM = 2.0**1020
+# Integers up to this modulus / m^2 add up exactly, and their bounds have errors far below one.
+LARGEST_WHOLE = 2.0**42
+# Nodes up to which matrices are looked through for that; bounds of more are evaluated in blocks.
+WHOLE_NODES = 2000
 
 
 def cycle_bound(c: FloatArray, certificate: Certificate, units: float) -> float:
-    """The bound that a sound certificate proves; +inf proves that there is no cycle. ``c`` is restored if touched."""
+    """The bound that a sound certificate proves; +inf proves that there is no cycle."""
     m = len(c)
     if m == 1:
         return 0.0  # one item alone: no arc
@@ -65,7 +72,23 @@ def cycle_bound(c: FloatArray, certificate: Certificate, units: float) -> float:
             return -math.inf
         least, total, largest = tree_bound(c, t.parent, t.tail, t.head, t.leaf, t.ray, t.prices)
         value = float(least if math.isinf(least) else lowered(least, total, largest, m, units))
+    if math.isfinite(value) and whole(c):
+        value = float(np.ceil(value))
     return -math.inf if math.isnan(value) else value
+
+
+@njit()
+def whole(c):
+    """Whether all finite costs are integers that add up exactly."""
+    m = c.shape[0]
+    if m > WHOLE_NODES:
+        return False
+    for i in range(m):
+        for j in range(m):
+            modulus = abs(c[i, j])
+            if modulus < np.inf and (modulus != np.floor(modulus) or modulus * m * m > LARGEST_WHOLE):
+                return False
+    return True
 
 
 def sound(certificate: object, m: int) -> bool:
@@ -174,13 +197,17 @@ def covers(m, parent, tail, head, leaf, n_prices):
 
 @njit()
 def tree_bound(c, parent, tail, head, leaf, ray, prices):
-    """Least of the leaves' L(v), with the sum of the moduli in its terms and the largest modulus, over all leaves."""
+    """Least of the leaves' L(v), with the sum of the moduli in its terms and the largest modulus, over all leaves.
+
+    The minima of all rows fall together, column by column, so that the processor takes several rows at once.
+    """
     m = c.shape[0]
     nodes = len(parent)
+    columns = c.T.copy()
     arc_of = np.empty(m, np.int64)
     serves = np.empty(m, np.int64)
     touched = np.empty(nodes, np.int64)
-    v = np.empty(m)
+    low = np.empty(m)
     saved = np.empty(nodes)
     least, most_total, most = np.inf, 0.0, 0.0
     for node in range(nodes):
@@ -191,39 +218,31 @@ def tree_bound(c, parent, tail, head, leaf, ray, prices):
             return -np.inf, 0.0, 0.0
         for k in range(count):
             t = touched[k]
-            saved[k] = c[tail[t], head[t]]
-            c[tail[t], head[t]] = np.inf
+            saved[k] = columns[head[t], tail[t]]
+            columns[head[t], tail[t]] = np.inf
+        v = prices[leaf[node]]
         value, total, largest = 0.0, 0.0, 0.0
+        low[:] = np.inf
         for j in range(m):
-            price = prices[leaf[node], j]
-            value += price
-            total += abs(price)
-            largest = max(largest, abs(price))
-            v[j] = price if serves[j] < 0 else -np.inf
+            value += v[j]
+            total += abs(v[j])
+            largest = max(largest, abs(v[j]))
+            if serves[j] < 0:
+                lower_rows(columns[j], v[j], ray[node], low)
         empty = False
         for i in range(m):
-            if arc_of[i] >= 0:
-                j = arc_of[i]
-                own = prices[leaf[node], j]
-                if ray[node]:
-                    low = -own if c[i, j] < np.inf else np.inf
-                else:
-                    low = c[i, j] - own
-            elif ray[node]:
-                low = np.inf
-                for j in range(m):
-                    if c[i, j] < np.inf and -v[j] < low:
-                        low = -v[j]
-            else:
-                low = row_minimum(c[i], v)
-            if low == np.inf:
+            j = arc_of[i]
+            if j >= 0:
+                forced = columns[j, i]
+                low[i] = (0.0 if ray[node] and forced < np.inf else forced) - v[j]
+            if low[i] == np.inf:
                 empty = True
                 break
-            value += low
-            total += abs(low)
+            value += low[i]
+            total += abs(low[i])
         for k in range(count - 1, -1, -1):
             t = touched[k]
-            c[tail[t], head[t]] = saved[k]
+            columns[head[t], tail[t]] = saved[k]
         if empty:
             continue  # a row without arcs
         if not (value < np.inf and total < np.inf):
@@ -240,26 +259,16 @@ def tree_bound(c, parent, tail, head, leaf, ray, prices):
 
 
 @njit()
-def row_minimum(row, v):
-    """min_j row_j - v_j, in four chains that the processor runs at once; no NaN can arise (row > -inf, v < inf)."""
-    m = len(row)
-    a, b, d, e = np.inf, np.inf, np.inf, np.inf
-    j = 0
-    while j + 3 < m:
-        value = row[j] - v[j]
-        a = value if value < a else a
-        value = row[j + 1] - v[j + 1]
-        b = value if value < b else b
-        value = row[j + 2] - v[j + 2]
-        d = value if value < d else d
-        value = row[j + 3] - v[j + 3]
-        e = value if value < e else e
-        j += 4
-    while j < m:
-        value = row[j] - v[j]
-        a = value if value < a else a
-        j += 1
-    return min(min(a, b), min(d, e))
+def lower_rows(column, price, ray, low):
+    """low_i = min(low_i, c_ij - price) for one column j; with c = 0 on the allowed arcs for a ray."""
+    if ray:
+        for i in range(len(low)):
+            value = -price if column[i] < np.inf else np.inf
+            low[i] = value if value < low[i] else low[i]
+    else:
+        for i in range(len(low)):
+            value = column[i] - price
+            low[i] = value if value < low[i] else low[i]
 
 
 @njit()

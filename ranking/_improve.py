@@ -23,8 +23,6 @@ ROUND_WORK = 2e7
 # Steps of the ascent and the number of nodes up to which it is worth its m^2 a step.
 ASCENT_STEPS = 400
 ASCENT_NODES = 600
-# Part of the tolerance at which a branch is cut off; the rest is for rounding.
-CUT_SHARE = 0.5
 # Growth of a tree between its proofs, each of which costs m^2 a leaf.
 PROOF_GROWTH = 4
 # Gap that roundings alone leave where scores have one scale.
@@ -83,7 +81,7 @@ def grow_tree(run: Run, tree: Tree, rounds: int, most_bytes: int) -> bool:
     done = False
     while not done and rounds > 0 and tree.nbytes <= most_bytes and monitor.running():
         rounds -= 1
-        slack = CUT_SHARE * monitor.common.tol * abs(run.upper) if math.isfinite(run.upper) else 0.0
+        slack = kernels.cut_slack(run.upper, monitor.common.tol, run.whole)
         done = tree.advance(budget, slack)
         if done or (tree.counts[0] >= PROOF_GROWTH * proved and tree.nbytes <= most_bytes):
             proved = int(tree.counts[0])

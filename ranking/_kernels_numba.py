@@ -21,8 +21,8 @@ __all__ = [
     "assign",
     "branch",
     "build_costs",
+    "cut_slack",
     "iterate",
-    "neighbours",
     "patch",
     "solve_root",
     "subset_recursion",
@@ -30,6 +30,10 @@ __all__ = [
 
 # Segment exchanges per node before the local search gives up: roundings of huge arcs could make it turn in circles.
 MOST_MOVES = 50
+# Part of the tolerance at which a branch is cut off, the rest is for rounding; and of the unit by which costs of whole
+# numbers differ.
+CUT_SHARE = 0.5
+CUT_UNIT = 0.99
 # A move must gain more than this fraction of the largest price.
 NOTICEABLE = 1e-13
 
@@ -66,56 +70,58 @@ def build_costs(scores, perm, sign, depot, start, end, c):
 
 
 @njit()
-def augment(c, row, x, y, u, v, blocked, dist, pred, todo, limit):
+def augment(c, row, only, x, y, u, v, blocked, work, pred, todo, limit):
     """Shortest augmenting path from a free row (Dijkstra on reduced costs), columns ``blocked`` left out.
+
+    ``only`` is the free column where there is but one, else -1.
 
     Returns the rise of the dual objective. At ``limit`` the search stops with feasible prices and the row still free;
     an infinite rise means that there is no path, and ``todo[:k]`` (k in ``pred[-1]``) then lists the columns reached.
+
+    Columns that are left out or done have the price -inf and stay at distance inf, so that every pass runs over all of
+    them and the processor takes several at once.
     """
     m = c.shape[0]
-    left = 0
+    dist, price, reached = work[0], work[1], work[2]
     for j in range(m):
-        if not blocked[j]:
-            todo[left] = j
-            left += 1
-            dist[j] = c[row, j] - u[row] - v[j]
-            pred[j] = row
-    total = left
+        price[j] = -np.inf if blocked[j] else v[j]
+        dist[j] = np.inf
     scanned = 0
     sink = -1
     mu = 0.0
-    # todo[:scanned] are scanned columns, todo[scanned:total] the others.
+    i = row
     while True:
-        best, at = np.inf, -1
-        for k in range(scanned, total):
-            value = dist[todo[k]]
-            if value < best or (value == best and at >= 0 and y[todo[k]] < 0):
-                best, at = value, k
-        if at < 0:
+        relax(c[i], price, dist, pred, mu - u[i], i)
+        j = least(dist)
+        best = dist[j]
+        if best == np.inf:
             pred[m] = scanned
             return np.inf
         mu = max(best, 0.0)
         if mu >= limit:
             mu = limit
             break
-        j = todo[at]
-        todo[at] = todo[scanned]
+        # Among equals, a free column ends the search.
+        if only >= 0:
+            if dist[only] <= best:
+                j = only
+        elif y[j] >= 0:
+            for k in range(j + 1, m):
+                if dist[k] <= best and y[k] < 0:
+                    j = k
+                    break
         todo[scanned] = j
         if y[j] < 0:
             sink = j
             break
+        reached[scanned] = mu
         scanned += 1
+        price[j] = -np.inf
+        dist[j] = np.inf
         i = y[j]
-        base = mu - u[i]
-        for k in range(scanned, total):
-            l = todo[k]
-            value = base + c[i, l] - v[l]
-            if value < dist[l]:
-                dist[l] = value
-                pred[l] = i
     for k in range(scanned):
         j = todo[k]
-        shift = mu - dist[j]
+        shift = mu - reached[k]
         if shift > 0.0:
             v[j] -= shift
             u[y[j]] += shift
@@ -132,7 +138,33 @@ def augment(c, row, x, y, u, v, blocked, dist, pred, todo, limit):
 
 
 @njit()
-def assign(c, x, y, u, v, blocked, dist, pred, todo):
+def relax(costs, price, dist, pred, base, row):
+    """Distances through a row: base + costs - price where that is less."""
+    for j in range(len(dist)):
+        value = base + costs[j] - price[j]
+        less = value < dist[j]
+        dist[j] = value if less else dist[j]
+        pred[j] = row if less else pred[j]
+
+
+@njit()
+def least(values):
+    """Place of the least of numbers that are not negative but for rounding; of several negative ones, any.
+
+    Doubles that are not negative are ordered as the integers of the same bits, whose minimum the compiler vectorises.
+    """
+    bits = values.view(np.int64)
+    low = bits[0]
+    for j in range(len(bits)):
+        low = min(low, bits[j])
+    at = 0
+    while bits[at] != low:
+        at += 1
+    return at
+
+
+@njit()
+def assign(c, x, y, u, v, blocked, work, pred, todo):
     """Minimum-cost assignment. Returns 0, or 1 where none exists: v is then a ray that proves it (see _bounds)."""
     m = c.shape[0]
     for i in range(m):
@@ -145,9 +177,9 @@ def assign(c, x, y, u, v, blocked, dist, pred, todo):
         pred[j] = -1
     for i in range(m):
         for j in range(m):
-            if c[i, j] < v[j]:
-                v[j] = c[i, j]
-                pred[j] = i
+            less = c[i, j] < v[j]
+            v[j] = c[i, j] if less else v[j]
+            pred[j] = i if less else pred[j]
     for j in range(m - 1, -1, -1):
         i = pred[j]
         if i < 0:
@@ -219,7 +251,7 @@ def assign(c, x, y, u, v, blocked, dist, pred, todo):
                 v[:] = 0.0
                 return 1
     for k in range(n_free):
-        if augment(c, free[k], x, y, u, v, blocked, dist, pred, todo, np.inf) == np.inf:
+        if augment(c, free[k], -1, x, y, u, v, blocked, work, pred, todo, np.inf) == np.inf:
             write_ray(v, todo, pred[m])
             return 1
     return 0
@@ -283,43 +315,48 @@ def patch(d, x, label, size):
 
 
 @njit()
-def neighbours(d, u, v, near):
-    """The len(near[0]) successors of least reduced cost of each node, ascending."""
+def successors(d, v, near, i):
+    """Write the successors of least reduced cost of node i, ascending, unless they are known; -1 marks that not."""
+    if near[i, 0] >= 0:
+        return
     m, width = near.shape
-    cost = np.empty(width)
-    for i in range(m):
-        filled = 0
-        for j in range(m):
-            if j == i:
-                continue
-            value = d[i, j] - v[j]
-            if filled == width and value >= cost[width - 1]:
-                continue
-            k = filled if filled < width else width - 1
-            while k > 0 and cost[k - 1] > value:
-                cost[k] = cost[k - 1]
-                near[i, k] = near[i, k - 1]
-                k -= 1
-            cost[k] = value
-            near[i, k] = j
-            if filled < width:
-                filled += 1
+    filled = 0
+    costs, own = d[i], near[i]
+    last = np.inf
+    for j in range(m):
+        value = costs[j] - v[j]
+        if (filled == width and value >= last) or j == i:
+            continue
+        k = filled if filled < width else width - 1
+        while k > 0 and costs[own[k - 1]] - v[own[k - 1]] > value:
+            own[k] = own[k - 1]
+            k -= 1
+        own[k] = j
+        if filled < width:
+            filled += 1
+        last = costs[own[filled - 1]] - v[own[filled - 1]]
 
 
 @njit()
 def swap_segments(tour, place, scratch, first, left, right):
     """Exchange the adjacent segments of lengths ``left`` and ``right`` that begin at position ``first`` (cyclic)."""
     m = len(tour)
+    at = first
     for k in range(left):
-        scratch[k] = tour[(first + k) % m]
-    for k in range(right):
-        node = tour[(first + left + k) % m]
-        tour[(first + k) % m] = node
-        place[node] = (first + k) % m
+        scratch[k] = tour[at]
+        at = at + 1 if at + 1 < m else 0
+    to = first
+    for _ in range(right):
+        node = tour[at]
+        at = at + 1 if at + 1 < m else 0
+        tour[to] = node
+        place[node] = to
+        to = to + 1 if to + 1 < m else 0
     for k in range(left):
         node = scratch[k]
-        tour[(first + right + k) % m] = node
-        place[node] = (first + right + k) % m
+        tour[to] = node
+        place[node] = to
+        to = to + 1 if to + 1 < m else 0
 
 
 @njit()
@@ -375,10 +412,11 @@ def solve_root(c, d, x, y, u, v, near, tour):
     """
     m = c.shape[0]
     blocked = np.zeros(m, np.bool_)
-    dist = np.empty(m)
+    work = np.empty((3, m))
     pred = np.empty(m + 1, np.int64)
     todo = np.empty(m, np.int64)
-    if assign(c, x, y, u, v, blocked, dist, pred, todo) == 1:
+    near[:, 0] = -1
+    if assign(c, x, y, u, v, blocked, work, pred, todo) == 1:
         return 1, np.inf, np.inf
     value = 0.0
     for i in range(m):
@@ -392,9 +430,8 @@ def solve_root(c, d, x, y, u, v, near, tour):
     z = x.copy()
     patch(d, z, label, size)
     tour_from(z, tour, place)
-    neighbours(d, u, v, near)
     eps = noticeable(u, v)
-    polish(d, u, v, near, tour, place, todo, pred, blocked, label, dist, eps)
+    polish(d, u, v, near, tour, place, todo, pred, blocked, label, work[0], eps)
     return 0, value, tour_cost(d, tour)
 
 
@@ -433,6 +470,13 @@ def pop(heap, count, key):
 
 
 @njit()
+def cut_slack(upper, tol, is_whole):
+    """How far below the best tour a branch may be cut off."""
+    slack = CUT_SHARE * tol * abs(upper) if abs(upper) < np.inf else 0.0
+    return max(slack, CUT_UNIT) if is_whole else slack
+
+
+@njit()
 def branch(c, d, slack, barrier, parent, tail, head, state, key, X, U, V, heap, counts, upper, tour, near, budget):
     """Expand up to ``budget`` nodes, least bound first.
 
@@ -447,11 +491,11 @@ def branch(c, d, slack, barrier, parent, tail, head, state, key, X, U, V, heap, 
     eps = noticeable(U[0], V[0])
     sets = np.zeros((3, m), np.bool_)
     blocked, fixed, queued = sets[0], sets[1], sets[2]
-    dist = np.empty(m)
+    work = np.empty((3, m))
     pred = np.empty(m + 1, np.int64)
-    work = np.empty((9, m), np.int64)
-    todo, label, size, loose = work[0], work[1], work[2], work[3]
-    y, y_parent, z, trial, place = work[4], work[5], work[6], work[7], work[8]
+    rows = np.empty((9, m), np.int64)
+    todo, label, size, loose = rows[0], rows[1], rows[2], rows[3]
+    y, y_parent, z, trial, place = rows[4], rows[5], rows[6], rows[7], rows[8]
     removed = np.empty(room, np.int64)
     kept_cost = np.empty(room)
     expanded = 0
@@ -522,7 +566,7 @@ def branch(c, d, slack, barrier, parent, tail, head, state, key, X, U, V, heap, 
                 was = c[i, j]
                 c[i, j] = np.inf
                 rise = augment(
-                    c, i, X[t], y, U[t], V[t], blocked, dist, pred, todo, max(0.0, upper - slack - key[node])
+                    c, i, j, X[t], y, U[t], V[t], blocked, work, pred, todo, max(0.0, upper - slack - key[node])
                 )
                 c[i, j] = was
                 key[t] = key[node] + rise
@@ -541,7 +585,7 @@ def branch(c, d, slack, barrier, parent, tail, head, state, key, X, U, V, heap, 
                         tour_from(z, trial, place)
                         cost = tour_cost(d, trial)
                         if cycles == -1 and cost < upper + 0.05 * abs(upper):
-                            polish(d, U[t], V[t], near, trial, place, todo, pred, queued, size, dist, eps)
+                            polish(d, U[t], V[t], near, trial, place, todo, pred, queued, size, work[0], eps)
                             cost = tour_cost(d, trial)
                         if cost < upper and cost < barrier:
                             upper = cost
@@ -664,6 +708,7 @@ def local_search(d, u, v, near, tour, place, scratch, queue, queued, ends, count
         elif turn:
             p = place[a]
             b = tour[p + 1] if p + 1 < m else tour[0]
+            successors(d, v, near, b)
             for k in range(width):
                 c = near[a, k]
                 if c != b:
@@ -720,6 +765,7 @@ def turn_at(tour, place, a, c):
 def exchange_once(d, u, v, near, tour, place, scratch, a, eps, ends):
     """One improving exchange of two adjacent segments behind a, if there is one; writes the ends of the new arcs."""
     m, width = near.shape
+    successors(d, v, near, a)
     pa = place[a]
     a_next = tour[pa + 1] if pa + 1 < m else tour[0]
     out_a = d[a, a_next] - u[a] - v[a_next]
@@ -736,6 +782,7 @@ def exchange_once(d, u, v, near, tour, place, scratch, a, eps, ends):
             continue
         b = tour[ph - 1] if ph > 0 else tour[m - 1]
         gain_b = gain1 + d[b, head] - u[b] - v[head]
+        successors(d, v, near, b)
         for l in range(width):
             tail = near[b, l]
             gain2 = gain_b - (d[b, tail] - u[b] - v[tail])

@@ -19,8 +19,8 @@ __all__ = ["LARGE_ITEMS", "PathProblem", "path_problem", "read_scores"]
 
 # Items above which memory is estimated, factors stay factors, and the search looks at candidate arcs.
 LARGE_ITEMS = 2000
-# Square matrices of doubles that a search over all arcs holds besides the caller's.
-DENSE_MATRICES = 2
+# Square matrices of doubles that a search over all arcs and its proof hold besides the caller's.
+DENSE_MATRICES = 3
 INSTEAD = "pass float64 scores in C order, or factors (U, V) of them"
 EXPECTED = "a square (n, n) array of scores (forbidden arcs -inf, or +inf when minimising)"
 

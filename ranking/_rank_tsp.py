@@ -15,6 +15,7 @@ from ranking._bounds import RECURSION_NODES
 from ranking._factors import Factors, are_factors
 from ranking._improve import RESTARTS, ascend, grow_tree, improve
 from ranking._large import LargeRun, survey
+from ranking._one_call import solve_in_one_call
 from ranking._precedence_numba import profile_fits
 from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._result import RankingResult
@@ -37,11 +38,13 @@ CANDIDATE_METHODS = ("auto", "heuristic", "greedy")
 WARNED_ITEMS = 10
 # Rounds (max_iter) by default; each is a few milliseconds of work.
 EXACT_ROUNDS = 10**9
-# Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
-# then consist of two-cycles, branching on them is slow, and turning paths round pays.
+# Relative distance of the first tour from the assignment value above which branching is slow.
 LOOSE_GAP = 0.01
-# Relative distance above which other bounds come before branching.
+# Share of items in two-cycles of the assignment from which scores count as near-symmetric: turning paths round then pays.
+PAIRED_SHARE = 0.3
+# Relative distance above which branching on assignments comes last, and the same for near-symmetric scores.
 HOPELESS_GAP = 0.25
+HOPELESS_PAIRED_GAP = 0.15
 # Rounds of branching: where the assignment is tight; before and after the first local search where it is loose.
 TIGHT_ROUNDS = 100
 FIRST_ROUNDS = 1
@@ -154,7 +157,7 @@ def rank_tsp(
     may not be enough for a finite bound.
 
     *Complexity.* O(n^3) at worst and about O(n^2) on typical scores for the first pass; exponential in the worst case
-    for a proof. Memory: two n x n matrices and the tree; beyond 2000 items, and without "exact", about 4 kB an item.
+    for a proof. Memory: three n x n matrices and the tree; beyond 2000 items, and without "exact", about 4 kB an item.
 
     References
     ----------
@@ -198,7 +201,8 @@ def rank_tsp(
         _start_from(run, x0)
     if isinstance(run, LargeRun):
         run.solve()
-    else:
+    elif x0 is not None or not _branches_at_once(run) or not solve_in_one_call(run):
+        run.read_costs()
         _solve(run, settings)
     result = run.monitor.result()
     assert isinstance(result, RankingResult)
@@ -211,6 +215,19 @@ def rank_tsp(
     ):
         _warn_of_precedence(problem.scores, result.order)
     return result
+
+
+def _observed(common: Common) -> bool:
+    """Whether the run is watched or limited, round by round."""
+    limits = (common.callback, common.time_limit, common.max_iter)
+    return limits != (None, None, None) or common.history or common.verbose > 0
+
+
+def _branches_at_once(run: Run) -> bool:
+    """Whether nothing but the answer is asked for, of a method that branches."""
+    common = run.monitor.common
+    smallest = SMALL_ITEMS if common.method == "auto" else 1
+    return common.method in ("auto", "exact") and run.problem.n > smallest and not _observed(common)
 
 
 def _new_run(problem: PathProblem, common: Common) -> Run:
@@ -270,22 +287,23 @@ def _close_gap(run: Run, most_bytes: int) -> None:
     method = run.monitor.common.method
     distance = run.upper - run.lower
     loose = not distance <= LOOSE_GAP * abs(run.upper)
-    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
+    turn = loose and bool(np.mean(run.x[run.x] == np.arange(len(run.x))) >= PAIRED_SHARE)
+    hopeless = not distance <= (HOPELESS_PAIRED_GAP if turn else HOPELESS_GAP) * abs(run.upper)
     if run.monitor.certificate is None and (hopeless or method == "heuristic"):
         run.prove_root()
     if method == "heuristic":
-        improve(run, range(1), turn=loose)
+        improve(run, range(1), turn=turn)
         ascend(run)
-        improve(run, range(1, RESTARTS), turn=loose)
+        improve(run, range(1, RESTARTS), turn=turn)
         return
     tree = Tree(run)
     if not hopeless and grow_tree(run, tree, FIRST_ROUNDS if loose else TIGHT_ROUNDS, most_bytes):
         return
-    improve(run, range(1), turn=loose)
+    improve(run, range(1), turn=turn)
     ascend(run)
     if grow_tree(run, tree, LOOSE_ROUNDS, most_bytes):
         return
-    improve(run, range(1, RESTARTS), turn=loose)
+    improve(run, range(1, RESTARTS), turn=turn)
     if method == "exact" and not grow_tree(run, tree, EXACT_ROUNDS, most_bytes):
         run.monitor.finish(
             Status.STALLED,
@@ -298,19 +316,13 @@ def _root(run: Run) -> bool:
     run.allocate()
     code, run.lower, cost = kernels.solve_root(run.c, run.d, run.x, run.y, run.u, run.v, run.near, run.tour)
     common = run.monitor.common
-    observed = (
-        (common.callback, common.time_limit, common.max_iter) != (None, None, None) or common.history or common.verbose
-    )
     # Where branching follows at once, its tree proves more than its root.
     branches = code == 0 and common.method in ("auto", "exact") and cost - run.lower > common.tol * abs(cost)
-    if observed or not branches:
+    if _observed(common) or not branches:
         run.prove_root(ray=code == 1)
     if code == 1:
         run.monitor.finish(Status.INFEASIBLE)
         return False
-    if code == 2:
-        # The assignment is a cycle, and its neighbour lists were left out.
-        kernels.neighbours(run.d, run.u, run.v, run.near)
     if cost < run.barrier and cost < run.upper:
         run.upper = cost
         run.offer(run.tour)
@@ -345,6 +357,8 @@ def _start_from(run: Run, x0: Any) -> None:
     order = as_permutation(given, problem.n)
     if order is None:
         raise InvalidProblemError(f"x0 must be a RankingResult or a permutation of 0..{problem.n - 1}; got {given!r}")
+    if not isinstance(run, LargeRun):
+        run.read_costs()
     if wrong := problem.forbids(order):
         raise InvalidProblemError(f"x0 must be an allowed order; {wrong}")
     place = np.empty(problem.n, dtype=np.int64)

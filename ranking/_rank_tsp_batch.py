@@ -222,17 +222,19 @@ def rank_tsp_batch(
         raise InvalidProblemError(f"end must be None when closed=True: a cycle has no end; got {end!r}")
     if ends[0] >= 0 and ends[0] == ends[1] and int(sizes.max()) > 1:
         raise InvalidProblemError(f"start and end must differ; got {start!r} for both")
-    monitor = Monitor(
-        common, sense="max" if maximize else "min", scale=0.0, max_iter=1, package=_no_package, method=method,
-        backend=chosen.name,
-    )  # fmt: skip
     problem = {"start": start, "end": end, "closed": bool(closed), "maximize": bool(maximize)}
+    answer: dict[str, Any] = {"sizes": sizes, "problem": problem}
+    monitor = Monitor(
+        common, sense="max" if maximize else "min", scale=0.0, max_iter=1,
+        package=lambda monitor: _packaged(monitor, **answer), method=method, backend=chosen.name,
+    )  # fmt: skip
     if chosen.name == "numba":
-        result = _solve(table, sizes, ends, problem, monitor, options)
+        answer |= _solve(table, sizes, ends, problem, monitor, options)
     else:
         x, fields = solve_on_arrays(chosen.take(table), sizes, ends, problem, monitor, chosen)
         monitor.method = "dynamic-programming"
-        result = _packaged(x, fields, sizes, monitor, problem, _Packed(len(sizes), 1).certificate({}))
+        answer |= {"x": x, "fields": fields, "certificate": _Packed(len(sizes), 1).certificate({})}
+    result = _packaged(monitor, **answer)
     if verbose:
         import sys
 
@@ -280,7 +282,8 @@ def padded(scores: Any, lengths: Any) -> tuple[FloatArray, IntArray]:
 
 def _solve(
     table: FloatArray, sizes: IntArray, ends: list[int], problem: Mapping[str, Any], monitor: Monitor, options: Any
-) -> RankingBatch:
+) -> dict[str, Any]:
+    """Order, fields and certificate of all groups."""
     from ranking._batch_numba import ATTRACTIVE, INFEASIBLE, NOT_A_NUMBER, PROVED, TOO_LARGE, UNPROVED, solve_groups
 
     total, n = len(sizes), table.shape[1]
@@ -340,11 +343,11 @@ def _solve(
         if one.order is not None:
             order[g, : sizes[g]] = one.order
     fields = {"order": order, "fun": fun, "bound": bound, "scale": size, "status": status}
-    return _packaged(order, fields, sizes, monitor, problem, packed.certificate(hard))
+    return {"x": order, "fields": fields, "certificate": packed.certificate(hard)}
 
 
 def _packaged(
-    x: Any, fields: dict[str, Any], sizes: IntArray, monitor: Monitor, problem: Mapping[str, Any], certificate: Any
+    monitor: Monitor, *, x: Any, fields: dict[str, Any], sizes: IntArray, problem: Mapping[str, Any], certificate: Any
 ) -> RankingBatch:
     """The result; groups whose gap is at most tol are OPTIMAL."""
     order, status = fields["order"], fields["status"]
@@ -405,7 +408,3 @@ def _gaps(fun: FloatArray, bound: FloatArray, size: FloatArray, sign: float) -> 
     reach = np.maximum(np.maximum(np.abs(fun[finite]), np.abs(bound[finite])), NEGLIGIBLE * size[finite])
     gap[finite] = np.divide(distance, reach, out=np.zeros_like(distance), where=reach > 0)
     return gap
-
-
-def _no_package(monitor: Monitor) -> Result:
-    raise NotImplementedError

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ranking import _kernels_numba as kernels
-from ranking._bounds import PUBLISH, cycle_bound
+from ranking._bounds import PUBLISH, cycle_bound, whole
 from ranking._problem import PathProblem
 from ranking._result import BranchCertificate, Certificate, RankingResult, RecursionCertificate
 from solvers._core.arrays import FloatArray, IntArray
@@ -35,13 +35,21 @@ class Run:
         Cycles of cost >= barrier in d use a forbidden arc.
     tour, upper : (m,) int64, float
         Best cycle and its cost in d, inf while none is allowed.
+    whole : bool
+        Whether all costs are integers that add up exactly.
     x, y, u, v, lower : assignment, prices of the root and their value.
     """
 
     def __init__(self, problem: PathProblem, common: Common, *, method: str, max_iter: int) -> None:
         self.open(problem, common, method=method, max_iter=max_iter)
-        m = problem.m
+
+    def read_costs(self) -> None:
+        """Make the cost matrices, once."""
+        if hasattr(self, "c"):
+            return
+        problem, m = self.problem, self.problem.m
         self.c, self.largest, self.forbidden = problem.costs(self.perm)
+        self.whole = whole(self.c)
         self.d = self.c
         ends_fixed = problem.depot and (problem.start >= 0 or problem.end >= 0)
         if self.forbidden or ends_fixed:

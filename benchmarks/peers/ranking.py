@@ -1,4 +1,4 @@
-"""Best paths against elkai (LKH), OR-Tools CP-SAT and HiGHS with cuts, and the learning tasks against their targets.
+"""Best paths against elkai (LKH), OR-Tools CP-SAT and HiGHS with cuts.
 
 The judge recomputes the score of every order from the data. Of our answers it asks in addition what ``solvers.verify``
 re-establishes; LKH proves nothing. elkai is for academic, non-commercial use, and integer only: scores are scaled by 10^6.
@@ -24,7 +24,7 @@ import numpy as np
 from _compare import Judgement, Quality, Seconds, Solver, TimesLess, TimesOf, Workload, main
 
 import solvers
-from solvers.ranking import TSPRanker, read_tsplib
+from solvers.ranking import read_tsplib
 
 
 @dataclass(frozen=True)
@@ -283,37 +283,6 @@ def bilinear_factors(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return X @ W, X
 
 
-def learning_task(seed: int) -> Any:
-    """210 groups of 30 rows, 10 Gaussian features, a linear utility with noise 0.3; the first 150 groups train."""
-    rng = np.random.default_rng(seed)
-    X = rng.standard_normal((6300, 10))
-    utility = X @ rng.standard_normal(10)
-    return X, utility / utility.std() + 0.3 * rng.standard_normal(6300), np.repeat(np.arange(210), 30)
-
-
-def learner(name: str, **keywords: Any) -> Solver:
-    """Fit on 150 groups."""
-
-    def run(data: Any) -> Any:
-        X, y, qid = data
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return TSPRanker(random_state=0, **keywords).fit(X[qid < 150], y[qid < 150], qid=qid[qid < 150])
-
-    return Solver(name, run, prepare=lambda: run(learning_task(99)))
-
-
-def tau(least: float) -> Any:
-    """Judge: 1 - Kendall tau on the 60 held-out groups."""
-
-    def judge(data: Any, answer: Any) -> Judgement:
-        X, y, qid = data
-        found = answer.score(X[qid >= 150], y[qid >= 150], qid=qid[qid >= 150])
-        return Judgement(1.0 - found, f"tau {found:.3f}, duality gap {answer.gap_:.1e}", found >= least)
-
-    return judge
-
-
 SHIPPED = ("br17", "ftv33", "ry48p")
 # The shipped instances, and those that TSPLIB_DATA adds; the family rbg is solved by its assignment.
 INSTANCES = (
@@ -349,12 +318,7 @@ WORKLOADS = (
     large("n=10000 uniform", 10000, lambda n, seed: matrix("U", n, seed), 1e-5, 20.0),
     large("factors n=20000, d=8", 20000, bilinear_factors, 2e-4, 20.0),
     large("factors n=100000, d=8", 100000, bilinear_factors, 1e-4, 400.0),
-    Workload("linear task, depot", learning_task, learner("local"), tau(0.72), peers=(learner("no depot", depot=False),)),
-    Workload(
-        "linear task, global loss", learning_task, learner("global", loss="global", alpha=0.1, max_iter=10, tol=1e-2),
-        tau(0.72),
-    ),
 )  # fmt: skip
 
 if __name__ == "__main__":
-    sys.exit(main("Best paths and TSPRanker against their peers", WORKLOADS))
+    sys.exit(main("Best paths against their peers", WORKLOADS))
