@@ -218,7 +218,9 @@ class LinearLoss(Loss):
         used = int(np.count_nonzero(lengths)) + 4
         drift = 0.0
         if used > 4:
-            moves = 2 * used * UNIT * self.design.row_norms * float(np.linalg.norm(matrix))
+            # Of the two bounds on |a_i| |x| the second is finite where columns of very different lengths make up for x.
+            by_rows = self.design.row_norms * float(np.linalg.norm(matrix))
+            moves = 2 * used * UNIT * np.fmin(by_rows, float(np.sqrt(self.design.squared_norms) @ lengths))
             heavy = np.ones(len(moves)) if self.weights is None else to_host(self.weights)
             slopes = slopes + heavy * self.curvature_bound * moves
             if math.isfinite(self.steepest):
