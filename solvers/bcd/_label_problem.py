@@ -191,7 +191,12 @@ def _from_mapping(labels: Mapping[Any, Any], nodes: list[Any]) -> FloatArray:
     for node, value in labels.items():
         if node not in position:
             raise InvalidProblemError(f"labels names the node {node!r}, which is not in the graph")
-        values[position[node]] = float(value)
+        try:
+            values[position[node]] = float(value)
+        except (TypeError, ValueError):
+            raise InvalidProblemError(
+                f"labels must map nodes to numbers; got {value!r} at {node!r} (classes are columns of an array, one each)"
+            ) from None
     return values
 
 

@@ -219,7 +219,10 @@ def _from_dense(A: Any, weights: Any) -> tuple[tuple[int, int], IntArray, IntArr
 def _indices(value: Any, name: str) -> IntArray:
     array = np.asarray(_on_host(value, name))
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-        raise InvalidProblemError(f"{name} must be a vector of integers; got shape {array.shape}, dtype {array.dtype}")
+        hint = " (pandas.factorize numbers labels)" if array.dtype.kind in "OUST" else ""
+        raise InvalidProblemError(
+            f"{name} must be a vector of integers; got shape {array.shape}, dtype {array.dtype}{hint}"
+        )
     return array.astype(np.int64, copy=False)
 
 
