@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-from solvers._core.arrays import FloatArray, IntArray, Kind, as_float_array, kind_of
+from solvers._core.arrays import FloatArray, IntArray, Kind, as_float_array, dimensions, kind_of
 from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.linalg import UNIT
 from solvers.bcd._design import sparse_matrix
@@ -85,10 +85,12 @@ class LabelProblem:
         between = weights[self.unknown][:, labelled]
         inner = weights[self.unknown][:, self.unknown]
         laplacian = scipy.sparse.csr_array(scipy.sparse.diags_array(degree[self.unknown], format="csr") - inner)
-        own = weights[labelled][:, labelled]
+        own = scipy.sparse.triu(weights[labelled][:, labelled], k=1).tocoo()
         y = values[labelled]
+        apart = y[own.row] - y[own.col]
         self.constant: FloatArray = 0.5 * (
-            np.sum(degree[labelled, None] * y * y, axis=0) - np.sum(y * (own @ y), axis=0)
+            np.sum(own.data[:, None] * apart * apart, axis=0)
+            + np.sum(np.asarray(between.sum(axis=0))[:, None] * y * y, axis=0)
         )
         rounding = np.sum(degree[labelled, None] * y * y, axis=0)
         self.slack = float(np.sum(rounding)) * UNIT * 4 * (64 + float(np.max(np.diff(weights.indptr), initial=0)))
@@ -171,12 +173,14 @@ def label_problem(graph: Any, labels: Any, *, bounds: Any = None) -> LabelProble
         weights = networkx.to_scipy_sparse_array(graph, nodelist=nodes, weight="weight", dtype=np.float64, format="csc")
         if isinstance(labels, Mapping):
             labels = _from_mapping(labels, nodes)
+    elif isinstance(labels, Mapping):
+        raise InvalidProblemError("labels may be a mapping for networkx graphs only; a matrix takes an array with NaN")
     else:
         weights = graph
     if not scipy.sparse.issparse(weights):
         raise InvalidProblemError(
             "graph must be a scipy.sparse matrix, a networkx graph, or (rows, columns, values, shape) of device arrays; "
-            f"got {type(graph).__name__}"
+            f"got {type(graph).__name__}" + (": pass scipy.sparse.csr_array(graph)" if dimensions(graph) == 2 else "")
         )
     matrix = _symmetric(weights)
     values = label_table(labels, matrix.shape[0])
