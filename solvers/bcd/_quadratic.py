@@ -253,24 +253,28 @@ class Quadratic(Loss):
 
 @njit()
 def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray, sums: FloatArray) -> bool:
-    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal and the sums of |Q|.
+    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal, and the sums of |Q|
+    unless ``sums`` is empty.
 
     Columns are walked like rows: the mirror image of an entry is the next of its row that has not been met.
     """
     n = len(indptr) - 1
     ahead = indptr[:-1].copy()
+    summed = len(sums) > 0
     for j in range(n):
         diagonal[j] = total = 0.0
         for k in range(indptr[j], indptr[j + 1]):
             i = indices[k]
-            total += abs(data[k])
+            if summed:
+                total += abs(data[k])
             if i == j:
                 diagonal[j] = data[k]
             mirror = ahead[i]
             if mirror >= indptr[i + 1] or indices[mirror] != j or data[mirror] != data[k]:
                 return False
             ahead[i] = mirror + 1
-        sums[j] = total
+        if summed:
+            sums[j] = total
     return True
 
 
