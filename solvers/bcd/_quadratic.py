@@ -164,14 +164,12 @@ class Quadratic(Loss):
     @cached_property
     def dominance(self) -> float:
         """A lower bound on the least eigenvalue from Gershgorin's discs, rounding included."""
-        slack = 2 * UNIT * (self.row_counts + 4) * self.row_sums
-        return float(np.min(2.0 * self.lipschitz - self.row_sums - slack))
+        return _least_slack(self.lipschitz, self.row_sums, self.row_counts, -2 * UNIT)
 
     @cached_property
     def weakly_dominant(self) -> bool:
         """Whether no diagonal entry is below the sum of the others in its row by more than rounding explains."""
-        slack = 8 * UNIT * (self.row_counts + 4) * self.row_sums
-        return bool(np.all(2.0 * self.lipschitz - self.row_sums >= -slack))
+        return _least_slack(self.lipschitz, self.row_sums, self.row_counts, 8 * UNIT) >= 0.0
 
     @cached_property
     def curvature(self) -> float:
@@ -255,25 +253,38 @@ class Quadratic(Loss):
 
 @njit()
 def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray, sums: FloatArray) -> bool:
-    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal and the sums of |Q|.
+    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal, and the sums of |Q|
+    unless ``sums`` is empty.
 
     Columns are walked like rows: the mirror image of an entry is the next of its row that has not been met.
     """
     n = len(indptr) - 1
     ahead = indptr[:-1].copy()
+    summed = len(sums) > 0
     for j in range(n):
         diagonal[j] = total = 0.0
         for k in range(indptr[j], indptr[j + 1]):
             i = indices[k]
-            total += abs(data[k])
+            if summed:
+                total += abs(data[k])
             if i == j:
                 diagonal[j] = data[k]
             mirror = ahead[i]
             if mirror >= indptr[i + 1] or indices[mirror] != j or data[mirror] != data[k]:
                 return False
             ahead[i] = mirror + 1
-        sums[j] = total
+        if summed:
+            sums[j] = total
     return True
+
+
+@njit()
+def _least_slack(diagonal: FloatArray, sums: FloatArray, counts: FloatArray, rounding: float) -> float:
+    """min of Q_ii - sum_j |Q_ij| over j other than i, plus a share of the roundings of a row."""
+    least = np.inf
+    for i in range(len(diagonal)):
+        least = min(least, 2.0 * diagonal[i] - sums[i] + rounding * (counts[i] + 4.0) * sums[i])
+    return least
 
 
 @njit()

@@ -231,20 +231,37 @@ def _red_black_cg(
         if not curvature > 0.0:
             return -1.0, done
         step = rho / curvature
-        fresh = 0.0
-        for i in range(n):
+        # Two sums each, of which neither waits for the other.
+        even = odd = 0.0
+        for i in range(0, n - 1, 2):
             x[i] += step * p[i]
+            x[i + 1] += step * p[i + 1]
             t = r[i] - step * (p[i] - image[i])
-            r[i] = t
-            image[i] = 0.0
-            fresh += t * t
+            u = r[i + 1] - step * (p[i + 1] - image[i + 1])
+            r[i], r[i + 1] = t, u
+            image[i] = image[i + 1] = 0.0
+            even += t * t
+            odd += u * u
+        if n % 2:
+            x[n - 1] += step * p[n - 1]
+            r[n - 1] -= step * (p[n - 1] - image[n - 1])
+            image[n - 1] = 0.0
+            even += r[n - 1] * r[n - 1]
+        fresh = even + odd
         if corrected:
             fresh = _precondition(member, weight, coarse, r, y)
         ratio = fresh / rho
         rho = fresh
-        size = 0.0
-        for i in range(n):
-            t = (y[i] if corrected else r[i]) + ratio * p[i]
-            p[i] = t
-            size += t * t
+        source = y if corrected else r
+        even = odd = 0.0
+        for i in range(0, n - 1, 2):
+            t = source[i] + ratio * p[i]
+            u = source[i + 1] + ratio * p[i + 1]
+            p[i], p[i + 1] = t, u
+            even += t * t
+            odd += u * u
+        if n % 2:
+            p[n - 1] = source[n - 1] + ratio * p[n - 1]
+            even += p[n - 1] * p[n - 1]
+        size = even + odd
     return rho, done
