@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ranking import _large_numba as kernels
+from ranking import _large_passes_numba as passes
 from ranking._bounds import PUBLISH
 from ranking._factors import Factors
 from ranking._large_bounds import streamed_bound
@@ -56,7 +57,7 @@ def survey(problem: PathProblem) -> int:
     """Check the entries of a matrix that is not copied; returns the number of forbidden arcs."""
     if isinstance(problem.scores, Factors):
         return 0
-    nans, attractive, forbidden, largest = kernels.survey(problem.scores, problem.sign)
+    nans, attractive, forbidden, largest = passes.survey(problem.scores, problem.sign)
     problem.refuse(int(nans), int(attractive), float(largest))
     return int(forbidden)
 
@@ -93,12 +94,12 @@ class LargeRun(Run):
             self.largest = math.sqrt(float((P * P).sum(axis=1).max()) * float((Q * Q).sum(axis=1).max()))
             matrix = np.empty((0, 0))
             # Zero coordinates fill up to what the kernels take at a time.
-            filler = np.zeros((n, -Q.shape[1] % kernels.EIGHT))
+            filler = np.zeros((n, -Q.shape[1] % passes.EIGHT))
             P, Q = np.hstack([P, filler]), np.hstack([Q, filler])
             self.QT = np.ascontiguousarray(Q.T)
         else:
             matrix, P, Q = problem.scores, np.empty((0, 0)), np.empty((0, 0))
-            self.exponent, self.largest = 0, float(kernels.survey(matrix, 1.0)[3])
+            self.exponent, self.largest = 0, float(passes.survey(matrix, 1.0)[3])
         huge = 4.0 * (m + 1) * self.largest if self.largest > 0 else 1.0
         self.barrier = 0.5 * huge
         self.arcs = (
@@ -152,7 +153,7 @@ class LargeRun(Run):
         if len(P):
             self.v[:n] = -transport_potential(-P, Q)
         else:
-            kernels.column_minima(self.arcs, self.v)
+            passes.column_minima(self.arcs, self.v)
         if self.problem.depot:
             # The depot is served by the row that gains most from it.
             self.v[n] = float(np.quantile(self.v[:n], 1.0 / n))
@@ -211,12 +212,12 @@ class LargeRun(Run):
             if not monitor.running():
                 return False
             if len(P):
-                kernels.nearest_factors(P, self.QT, self.v, items[first : first + share], values, near)
+                passes.nearest_factors(P, self.QT, self.v, items[first : first + share], values, near)
             else:
-                kernels.nearest_dense(self.arcs, self.v, items[first : first + share], values, near)
+                passes.nearest_dense(self.arcs, self.v, items[first : first + share], values, near)
             monitor.checkpoint()
         if self.problem.depot:
-            values[n, 0] = kernels.cheapest_columns(self.v, n, near[n])
+            values[n, 0] = passes.cheapest_columns(self.v, n, near[n])
         return True
 
     def _predecessors(self, lows: FloatArray) -> bool:
@@ -230,9 +231,9 @@ class LargeRun(Run):
             if not monitor.running():
                 return False
             if len(P) == 0:
-                kernels.nearest_rows(self.arcs, lows, values, tails)
+                passes.nearest_rows(self.arcs, lows, values, tails)
                 continue
-            kernels.nearest_factors(Q, PT, lows[:n], np.arange(first, min(first + share, n)), values, tails)
+            passes.nearest_factors(Q, PT, lows[:n], np.arange(first, min(first + share, n)), values, tails)
             monitor.checkpoint()
         order = np.argsort(tails, axis=None, kind="stable")
         self.indptr = np.searchsorted(tails.ravel()[order], np.arange(m + 1)).astype(np.int64)
@@ -287,7 +288,7 @@ class LargeRun(Run):
         """Patching and segment exchange; again with cycles in random order while there is something to gain."""
         monitor, m = self.monitor, self.problem.m
         near, reduced = np.empty((m, NEAR), np.int64), np.empty((m, NEAR))
-        kernels.successors(self.indptr, self.column, self.arc, self.v, near, reduced)
+        passes.successors(self.indptr, self.column, self.arc, self.v, near, reduced)
         tries = 1 if monitor.common.method == "greedy" else max(1, min(TRIES, int(TRY_WORK / m)))
         for attempt in range(tries):
             lots = monitor.common.rng.random(m) if attempt else np.empty(0)

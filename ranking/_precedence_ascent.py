@@ -33,7 +33,7 @@ __all__ = ["ascend_cycles", "ascent_seconds"]
 # First temperature as a part of the mean modulus of the differences, and its factor from round to round.
 HOT, COOLING = 0.3, 0.6
 # Sweeps in a round, fewer where as many would look at more triples than the second number.
-SWEEPS, ROUND_WORK = 8, 1_500_000
+SWEEPS, ROUND_WORK = 8, 6_000_000
 # Weights below this part of the largest difference are left out of certificates.
 NOTICEABLE = 1e-9
 # Exponents beyond this are cut off, so that products of three exponentials do not overflow.
@@ -50,7 +50,7 @@ def ascend_cycles(scores: FloatArray) -> Iterator[tuple[CycleCertificate, FloatA
     d = difference / size
     weights = np.zeros(n * (n - 1) * (n - 2) // 6)
     tau = HOT * 2.0 * float(np.sum(np.abs(d))) / (n * (n - 1))
-    sweeps = max(1, min(SWEEPS, ROUND_WORK // (len(weights) + 1)))
+    sweeps = _sweeps(len(weights))
     while True:
         for _ in range(sweeps):
             sweep(d, weights, tau)
@@ -63,7 +63,12 @@ def ascend_cycles(scores: FloatArray) -> Iterator[tuple[CycleCertificate, FloatA
 
 def ascent_seconds(n: int) -> float:
     """What a round takes, roughly."""
-    return 1e-7 * max(ROUND_WORK, n**3 / 6)
+    triples = n * (n - 1) * (n - 2) // 6
+    return 1e-7 * triples * _sweeps(triples)
+
+
+def _sweeps(triples: int) -> int:
+    return max(1, min(SWEEPS, ROUND_WORK // max(1, triples)))
 
 
 @njit()
