@@ -201,7 +201,7 @@ def rank_tsp(
         _start_from(run, x0)
     if isinstance(run, LargeRun):
         run.solve()
-    elif x0 is not None or not _branches_at_once(run) or not solve_in_one_call(run):
+    elif x0 is not None or not _branches_at_once(run) or not solve_in_one_call(run, settings.certificate_bytes):
         run.read_costs()
         _solve(run, settings)
     result = run.monitor.result()
