@@ -20,12 +20,15 @@ ROOM_FACTOR = 8
 LOOSE = 0.05
 
 
-def solve_in_one_call(run: Run) -> bool:
-    """Solve and prove the problem of a run; False, with the run untouched, where a small tree is not enough."""
+def solve_in_one_call(run: Run, most_bytes: int) -> bool:
+    """Solve and prove the problem of a run within ``most_bytes``.
+
+    False, with the run untouched, where a small tree is not enough.
+    """
     problem, monitor = run.problem, run.monitor
-    if problem.n > MOST_ITEMS or isinstance(problem.scores, Factors):
-        return False
     room = ROOM_FACTOR * problem.m
+    if problem.n > MOST_ITEMS or isinstance(problem.scores, Factors) or 8 * room * (problem.m + 5) > most_bytes:
+        return False
     order = np.empty(problem.n, np.int64)
     parent, tail, head, leaf = np.empty((4, room), np.int64)
     ray, prices = np.empty(room, np.bool_), np.empty((room, problem.m))

@@ -38,13 +38,11 @@ CANDIDATE_METHODS = ("auto", "heuristic", "greedy")
 WARNED_ITEMS = 10
 # Rounds (max_iter) by default; each is a few milliseconds of work.
 EXACT_ROUNDS = 10**9
-# Relative distance of the first tour from the assignment value above which branching is slow.
+# Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
+# then consist of two-cycles, branching on them is slow, and turning paths round pays.
 LOOSE_GAP = 0.01
-# Share of items in two-cycles of the assignment from which scores count as near-symmetric: turning paths round then pays.
-PAIRED_SHARE = 0.3
-# Relative distance above which branching on assignments comes last, and the same for near-symmetric scores.
+# Relative distance above which other bounds come before branching.
 HOPELESS_GAP = 0.25
-HOPELESS_PAIRED_GAP = 0.15
 # Rounds of branching: where the assignment is tight; before and after the first local search where it is loose.
 TIGHT_ROUNDS = 100
 FIRST_ROUNDS = 1
@@ -201,7 +199,7 @@ def rank_tsp(
         _start_from(run, x0)
     if isinstance(run, LargeRun):
         run.solve()
-    elif x0 is not None or not _branches_at_once(run) or not solve_in_one_call(run):
+    elif x0 is not None or not _branches_at_once(run) or not solve_in_one_call(run, settings.certificate_bytes):
         run.read_costs()
         _solve(run, settings)
     result = run.monitor.result()
@@ -287,23 +285,22 @@ def _close_gap(run: Run, most_bytes: int) -> None:
     method = run.monitor.common.method
     distance = run.upper - run.lower
     loose = not distance <= LOOSE_GAP * abs(run.upper)
-    turn = loose and bool(np.mean(run.x[run.x] == np.arange(len(run.x))) >= PAIRED_SHARE)
-    hopeless = not distance <= (HOPELESS_PAIRED_GAP if turn else HOPELESS_GAP) * abs(run.upper)
+    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
     if run.monitor.certificate is None and (hopeless or method == "heuristic"):
         run.prove_root()
     if method == "heuristic":
-        improve(run, range(1), turn=turn)
+        improve(run, range(1), turn=loose)
         ascend(run)
-        improve(run, range(1, RESTARTS), turn=turn)
+        improve(run, range(1, RESTARTS), turn=loose)
         return
     tree = Tree(run)
     if not hopeless and grow_tree(run, tree, FIRST_ROUNDS if loose else TIGHT_ROUNDS, most_bytes):
         return
-    improve(run, range(1), turn=turn)
+    improve(run, range(1), turn=loose)
     ascend(run)
     if grow_tree(run, tree, LOOSE_ROUNDS, most_bytes):
         return
-    improve(run, range(1, RESTARTS), turn=turn)
+    improve(run, range(1, RESTARTS), turn=loose)
     if method == "exact" and not grow_tree(run, tree, EXACT_ROUNDS, most_bytes):
         run.monitor.finish(
             Status.STALLED,
