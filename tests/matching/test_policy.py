@@ -237,7 +237,7 @@ def test_simulation_refuses_what_does_not_fit(instance):
     result = match_online(instance, method="greedy")
     with pytest.raises(InvalidProblemError, match="another instance"):
         simulate(early_and_late(3, 0.1), {"greedy": result}, 10)
-    with pytest.raises(InvalidProblemError, match="non-empty"):
+    with pytest.raises(InvalidProblemError, match="policies must map names"):
         simulate(instance, {}, 10)
     with pytest.raises(TypeError, match="MatchingResult"):
         simulate(instance, {"greedy": 3}, 10)
