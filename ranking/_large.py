@@ -51,6 +51,10 @@ TRIES, TRY_WORK = 20, 2e5
 PROOF_SPEED = 4e-10
 # Eigenvalues below this part of the largest are no direction of the points.
 FLAT = 1e-9
+# Rows and columns that show whether a matrix has low rank, and its factors.
+CROSS = 64
+# Shares of what varies in the crossing: of a direction to be one, and of all that may be left over.
+SMALL, LEFT_OVER = 1e-4, 0.02
 
 
 def survey(problem: PathProblem) -> int:
@@ -147,11 +151,13 @@ class LargeRun(Run):
             self.offer(tour)
 
     def _start_prices(self) -> None:
-        """Column minima, or the potential of the Gaussian transport map."""
+        """Column minima, or the potential of the Gaussian transport map where scores have low rank."""
         n = self.problem.n
-        _matrix, _perm, _sign, P, Q, *_ = self.arcs
+        matrix, perm, sign, P, Q, *_ = self.arcs
         if len(P):
             self.v[:n] = -transport_potential(-P, Q)
+        elif factors := low_rank_factors(matrix, perm, sign / self.largest if self.largest > 0 else sign):
+            self.v[:n] = -self.largest * transport_potential(-factors[0], factors[1])
         else:
             passes.column_minima(self.arcs, self.v)
         if self.problem.depot:
@@ -339,6 +345,29 @@ def _scaled(points: FloatArray) -> tuple[FloatArray, int]:
     """Points with moduli below 1 and the exponent of 2 that was taken out."""
     exponent = int(np.frexp(np.abs(points).max())[1])
     return np.ldexp(points, -exponent), exponent
+
+
+def low_rank_factors(matrix: FloatArray, perm: IntArray, unit: float) -> tuple[FloatArray, FloatArray] | None:
+    """P, Q with unit matrix[perm][:, perm] nearly P Q^T, from a cross of rows and columns; None where the rank is not low.
+
+    With B the crossing of rows I and columns J, a matrix of the rank of B is A[:, J] B^+ A[I, :] (Goreinov, Tyrtyshnikov,
+    Zamarashkin, 1997). Entries of the diagonal are no scores, and in a column of A[:, J] its mean stands for one.
+    """
+    if len(perm) < 4 * CROSS:
+        return None
+    rows, columns = perm[:CROSS], perm[CROSS : 2 * CROSS]
+    left, values, right = np.linalg.svd(unit * matrix[np.ix_(rows, columns)])
+    energy = values * values
+    varied = float(energy[1:].sum())
+    rank = int(np.count_nonzero(energy > max(SMALL * varied, FLAT * float(energy[0]))))
+    if not 0 < rank <= CROSS // 2 or float(energy[rank:].sum()) > LEFT_OVER * varied:
+        return None
+    along, across = unit * matrix[np.ix_(perm, columns)], unit * matrix[np.ix_(rows, perm)].T
+    for part, first in ((along, CROSS), (across, 0)):
+        own = np.arange(first, first + CROSS), np.arange(CROSS)
+        part[own] = 0.0
+        part[own] = part.sum(axis=0) / (len(perm) - 1)
+    return along @ (right[:rank].T / values[:rank]), across @ left[:, :rank]
 
 
 def transport_potential(points: FloatArray, targets: FloatArray) -> FloatArray:

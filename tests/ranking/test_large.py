@@ -206,6 +206,17 @@ def test_a_matrix_of_low_rank_is_solved_as_well_as_its_factors():
     assert rank_tsp(U @ V.T, rng=0, method="greedy").gap < 1e-4
 
 
+@pytest.mark.parametrize("unit", [1.0, -1e150, 1e-150])
+def test_a_matrix_near_one_of_low_rank_starts_from_its_moments(unit):
+    """Two coordinates, noise, a diagonal that is no score: from column minima thirty passes leave half of the value open."""
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((2001, 2)) @ rng.standard_normal((2, 2001)) + 1e-4 * rng.standard_normal((2001, 2001))
+    np.fill_diagonal(scores, 1e3)
+    result = rank_tsp(unit * scores, method="greedy", rng=0)
+    assert result.gap < 1e-5
+    assert verify(result, unit * scores).ok
+
+
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("n", [1, 2])
 def test_factors_of_one_and_two_items(n, closed):
