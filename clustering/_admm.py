@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clustering._bounds import dense_multiplier, multiplier_bound
 from clustering._face import finish_on_face
+from clustering._ky_fan import multiplier_bound
 from clustering._problem import Groups, KMeansProblem, largest_eigenvalue
 from clustering._result import MultiplierCertificate
 from clustering._spectral import LeadingEigenpairs, Spectrum
+from clustering._structured_bounds import dense_multiplier
 from solvers._core.arrays import Array, to_host
 from solvers._core.result import Status
 

@@ -3,7 +3,7 @@ r"""Relaxations of many blocks of equal size at once, in array code: the shape o
 The splitting method of :mod:`clustering._admm` on stacks (b, s, s): one stacked eigendecomposition and a few elementwise
 passes an iteration, with a penalty for each block. Blocks leave the stack when their bound is good enough or has stopped
 rising. Blocks are alike by construction, so the scale of the structured multiplier of one starts all of them. The bounds are
-those of :mod:`clustering._bounds`, block by block.
+those of :mod:`clustering._ky_fan`, block by block.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clustering._bounds import dense_multiplier, multiplier_bound
+from clustering._ky_fan import multiplier_bound
 from clustering._problem import Groups, KMeansProblem, largest_eigenvalue
 from clustering._result import MultiplierCertificate
+from clustering._structured_bounds import dense_multiplier
 from solvers._core.arrays import Array, FloatArray, namespace_of, to_host
 from solvers._core.linalg import simplex_threshold
 

@@ -13,7 +13,7 @@ from clustering._blocks import BLOCK_TOLERANCE, bound_by_blocks
 from clustering._problem import Groups, KMeansProblem, kmeans_problem
 from clustering._result import ClusteringResult
 from clustering._run import Run
-from clustering._structured import certify, scale_trials
+from clustering._structured import scale_trials
 from solvers._catalogue import entry_named
 from solvers._core.arrays import as_integer_labels, refuse_beyond_memory, to_host
 from solvers._core.backend import Backend, choose_backend
@@ -191,8 +191,7 @@ def certify_kmeans(
             best = trial
         monitor.checkpoint()
     if best is not None:
-        bound, certificate = certify(groups, best)
-        monitor.prove(bound.published, certificate)
+        run.certify_at(best)
     if monitor.status is None and (method == "admm" or (method == "auto" and problem.n <= AUTO_ADMM_ROWS)):
         run.begin_phase("admm", DEFAULT_ITERATIONS)
         solve_relaxation(run, best.scale if best else 0.0, settings.check_every)

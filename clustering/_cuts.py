@@ -33,6 +33,8 @@ LEAST_VIOLATION = 1e-3
 MOST_CLIQUES, LEAST_CLIQUE_VIOLATION = 500, 1e-2
 FIRST_PENALTY = 0.5
 FILTER_DEGREE = 6
+# Sizes of a multiplier that single precision holds with room for its smaller entries.
+SINGLE = 1e-25, 1e35
 
 
 @dataclass
@@ -175,7 +177,7 @@ class CutRelaxation:
         return len(fresh) + len(cliques)
 
     def dual(self) -> tuple[np.ndarray, np.ndarray, FloatArray, np.ndarray, FloatArray]:
-        """Multiplier (s, s) float32, cuts and cliques int32, each with their multipliers: a valid dual point."""
+        """Multiplier (s, s), cuts and cliques int32, each with their multipliers: a valid dual point."""
         scale = self.rho * self.norm
         b = scale * (self.s - self.t)
         b = 0.5 * (b + b.T)
@@ -183,7 +185,7 @@ class CutRelaxation:
         used = self.mu > 0.0
         tight = self.nu > 0.0
         return (
-            b.astype(np.float32),
+            b.astype(np.float32) if SINGLE[0] < np.max(np.abs(b)) < SINGLE[1] else b,
             self.cuts[used].astype(np.int32),
             scale * self.mu[used],
             self.cliques[tight].astype(np.int32),

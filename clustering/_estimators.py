@@ -46,7 +46,7 @@ class KMeansSDP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
     Examples
     --------
     >>> import solvers
-    >>> from clustering import KMeansSDP
+    >>> from solvers.clustering import KMeansSDP
     >>> X = solvers.load_example("ruspini").data
     >>> model = KMeansSDP(n_clusters=4, random_state=7).fit(X)
     >>> model.gap_ < 1e-6, model.predict(X[:1]) == model.labels_[:1]
@@ -145,7 +145,7 @@ class ILASDP(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     Examples
     --------
     >>> import solvers
-    >>> from clustering import ILASDP
+    >>> from solvers.clustering import ILASDP
     >>> X = solvers.load_example("iris").data
     >>> model = ILASDP(n_clusters=3, random_state=0, options={"starts": ("kmeans", "ward")}).fit(X)
     >>> model.means_.shape, model.covariances_.shape

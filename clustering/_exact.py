@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clustering import _kernels_cuts as kernels
-from clustering._bounds import dense_multiplier
 from clustering._cuts import FIRST_PENALTY, CutRelaxation, Inherited
 from clustering._links import NO_LINKS, Links, membership
 from clustering._problem import Groups, KMeansProblem, largest_eigenvalue
 from clustering._result import Decision, LeafProof, TreeCertificate
+from clustering._structured_bounds import dense_multiplier
 from clustering._tree_bounds import evaluate_leaf
 from solvers._core.arrays import FloatArray, IntArray, to_host
 from solvers._core.errors import InvalidProblemError

@@ -5,7 +5,7 @@ eigenspace is known, of rank K, and complementary slackness leaves of the dual p
 
     B >= 0, B_kk = 0      and      B u_l = b_l(t),  G (A + B) G <= t I,      G = I - sum_k u_k u_k^T,
 
-where b_l(t) are the products of the structured multiplier of scale t (:mod:`clustering._bounds`), non-negative up to
+where b_l(t) are the products of the structured multiplier of scale t (:mod:`clustering._structured_bounds`), non-negative up to
 t_max. A vector supported on one cluster and orthogonal to u_k shows that t >= lambda_1 of every cluster's scatter; where
 t_max is smaller, the relaxation is loose at these labels. Both sets have exact projections, the second because the
 marginals B u_l and the compression G B G are independent parts of B; Douglas and Rachford's reflections meet in some
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clustering._bounds import dense_multiplier, multiplier_bound
+from clustering._ky_fan import multiplier_bound
 from clustering._problem import Groups, largest_eigenvalue
 from clustering._result import MultiplierCertificate
 from clustering._spectral import LeadingEigenpairs
 from clustering._structured import largest_unclipped_scale
+from clustering._structured_bounds import dense_multiplier
 from solvers._core.arrays import Array, to_host
 from solvers._core.result import Status
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from clustering._problem import KMeansProblem
 from clustering._result import ClusteringResult
-from solvers._core.arrays import Array, as_float_array, as_integer_labels, to_host
+from solvers._core.arrays import Array, as_float_array, as_integer_labels, dimensions, to_host
 from solvers._core.errors import InvalidProblemError
 from solvers._core.random import sklearn_seed
 
@@ -31,8 +31,7 @@ def first_labels(problem: KMeansProblem, x0: Any) -> Array:
         x0 = x0.labels
     elif hasattr(x0, "entry"):
         raise InvalidProblemError(f"x0 must come from a clustering entry; got a result of {x0.entry}")
-    dimensions = np.ndim(x0) if isinstance(x0, (list, tuple)) else getattr(x0, "ndim", None)
-    if dimensions == 2:
+    if (dimensions(x0) if isinstance(x0, (list, tuple)) else getattr(x0, "ndim", None)) == 2:
         centers = as_float_array(x0, "x0", ndim=2, expected=f"({n_clusters}, {problem.p}) centres or (n,) labels")
         if tuple(centers.shape) != (n_clusters, problem.p):
             raise InvalidProblemError(f"x0 as centres must be ({n_clusters}, {problem.p}); got {tuple(centers.shape)}")

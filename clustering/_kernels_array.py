@@ -72,7 +72,7 @@ def structured_moments(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Moments of the structured multiplier at scales (K, K), for points sorted by cluster.
 
-    With r^{kl} of :mod:`clustering._bounds`: sums s_kl (K, K), cross moments sum_i w_i x_i r_i^{kl} (K, K, p) and
+    With r^{kl} of :mod:`clustering._structured_bounds`: sums s_kl (K, K), cross moments sum_i w_i x_i r_i^{kl} (K, K, p) and
     products sum_i w_i r_i^{kl} r_i^{kj} (K, K, K), all on the host.
     """
     xp = namespace_of(points)

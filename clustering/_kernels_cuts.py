@@ -175,7 +175,8 @@ def constrained_sweep(
     allowed = np.empty(n_clusters, dtype=np.bool_)
     for i in range(n):
         k, w = labels[i], weights[i]
-        if counts[k] == 1:
+        # Beside a weight that all others vanish in, nothing would be left to divide by.
+        if counts[k] == 1 or not loads[k] - w > 0.0:
             continue
         allowed[:] = True
         for j in range(n):

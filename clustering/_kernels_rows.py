@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from solvers._core.arrays import FloatArray
 from solvers._core.jit import njit
@@ -10,6 +10,17 @@ from solvers._core.jit import njit
 __all__ = ["next_arguments", "project_rows"]
 
 MOST_NEWTON_STEPS = 60
+
+
+@njit(fastmath={"reassoc", "contract"})
+def excess(values: FloatArray, threshold: float) -> tuple[float, int]:
+    """Sum of the parts above a threshold, and how many there are; in any order, so that it runs on vectors."""
+    total, count = 0.0, 0
+    for j in range(len(values)):
+        above = values[j] > threshold
+        total += values[j] - threshold if above else 0.0
+        count += 1 if above else 0
+    return total, count
 
 
 @njit()
@@ -21,23 +32,19 @@ def project_rows(
     tau holds the threshold of each row, from which Newton's method starts. Returns |Z - W|^2 and |change of W|^2.
     """
     n_clusters, n = z.shape[0], z.shape[1]
+    row = np.empty(n_clusters * n)
     primal, moved = 0.0, 0.0
     for i in range(n):
-        top = -math.inf
         for k in range(n_clusters):
             for j in range(n):
-                t[k, i, j] += relaxation * (z[k, i, j] - w[k, i, j])
-                top = max(top, t[k, i, j])
-        threshold = min(tau[i], top - 1e-300)
+                value = t[k, i, j] + relaxation * (z[k, i, j] - w[k, i, j])
+                t[k, i, j] = value
+                row[k * n + j] = value
+        threshold = tau[i]
         for _ in range(most_steps):
-            total, count = 0.0, 0
-            for k in range(n_clusters):
-                for j in range(n):
-                    if t[k, i, j] > threshold:
-                        total += t[k, i, j] - threshold
-                        count += 1
+            total, count = excess(row, threshold)
             if count == 0:
-                threshold = top - 1.0
+                threshold = row.max() - 1.0
                 continue
             step = (total - 1.0) / count
             threshold += step

@@ -13,7 +13,7 @@ e >= |T_Y - I| this gives
 
     NLL >= n/2 [ 2 log|R| + p log(1 - e) + log(1 - (p (1 + e) - bound) / (1 - e)) - p log n + p ].                   (2)
 
-Published values are reduced by twice the error bound, verified ones by once, as in :mod:`clustering._bounds`.
+Published values are reduced by twice the error bound, verified ones by once, as in :mod:`clustering._ky_fan`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from clustering._bounds import EIGEN_ERROR, evaluate, is_sound
+from clustering._bounds import evaluate, is_sound
+from clustering._ky_fan import EIGEN_ERROR
 from clustering._likelihood import GaussianModel
 from clustering._problem import KMeansProblem, kmeans_problem
 from clustering._result import BlockProof

@@ -79,4 +79,9 @@ def improve_by_low_rank(run: Run, rank: int, limit: int) -> None:
 def _on_sphere(xp: ModuleType, u: Array, n_clusters: int) -> Array:
     """The nearest U >= 0 with |U|_F^2 = K."""
     positive = xp.where(u > 0, u, xp.zeros_like(u))
-    return positive * math.sqrt(n_clusters / float(xp.sum(positive * positive)))
+    size = float(xp.sum(positive * positive))
+    if size == 0.0:
+        # Of points without a positive entry, the nearest is their largest entry alone.
+        positive = xp.astype(u == xp.max(u), u.dtype)
+        size = float(xp.sum(positive))
+    return positive * math.sqrt(n_clusters / size)

@@ -18,7 +18,7 @@ __all__ = ["certify_kmeans_model", "ila_sdp_model", "kmeans_sdp_model"]
 
 
 def kmeans_sdp_model(X: Any, n_clusters: int, *, sample_weight: Any = None) -> cvxpy.Problem:
-    """Peng and Wei: min T - <A, Z> over Z psd, Z >= 0, Zq = q, tr Z = K; see :mod:`clustering._bounds` for A and q."""
+    """Peng and Wei: min T - <A, Z> over Z psd, Z >= 0, Zq = q, tr Z = K; see :mod:`clustering._ky_fan` for A and q."""
     import cvxpy
 
     problem = kmeans_problem(X, n_clusters, sample_weight, choose_backend("clustering", "array", ("array",), X=X))

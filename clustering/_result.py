@@ -23,7 +23,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StructuredCertificate:
-    """A dual point given by a labelling and one scale per pair of clusters; see :mod:`clustering._bounds`.
+    """A dual point given by a labelling and one scale per pair of clusters; see :mod:`clustering._structured_bounds`.
 
     Attributes
     ----------
@@ -31,10 +31,16 @@ class StructuredCertificate:
         Labels of the rows of positive weight.
     scales : (K, K) float64
         t_kl > 0 of each ordered pair; inf leaves the pair out. All inf is the principal-component bound.
+    cuts : (c, 2) int64
+        Row i of one cluster and another cluster l: triangle inequalities of i with all rows of both.
+    cut_multipliers : (c,) float64
+        Total multiplier >= 0 of each cut.
     """
 
     labels: IntArray
     scales: FloatArray
+    cuts: IntArray = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+    cut_multipliers: FloatArray = field(default_factory=lambda: np.empty(0))
     kind: Literal["structured"] = "structured"
 
 
@@ -83,8 +89,9 @@ class LeafProof:
     ----------
     path : tuple of (i, j, together)
         Decisions from the root, on rows of positive weight.
-    multiplier : (s, s) float32 or None
-        Of Z >= 0, for the s supernodes; None proves 0, or that the leaf is empty.
+    multiplier : (s, s) float32, float64 or None
+        Of Z >= 0, for the s supernodes, in single precision where that has the range; None proves 0, or that the leaf is
+        empty.
     cuts : (m, 3) int32
         Supernodes (i, j, l); j = l for a pair.
     cut_multipliers : (m,) float64
@@ -94,7 +101,7 @@ class LeafProof:
     """
 
     path: tuple[Decision, ...]
-    multiplier: NDArray[np.float32] | None
+    multiplier: NDArray[np.float32] | FloatArray | None
     cuts: NDArray[np.int32]
     cut_multipliers: FloatArray
     cliques: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), dtype=np.int32))

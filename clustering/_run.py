@@ -13,7 +13,7 @@ from clustering._bounds import is_sound, lower_bound
 from clustering._incumbent import descend, fill_empty, seeded_labels
 from clustering._problem import Groups, KMeansProblem
 from clustering._result import ClusteringResult, MultiplierCertificate
-from clustering._structured import certify, scale_trials
+from clustering._structured import Trial, certify, scale_trials
 from solvers._core.arrays import Array, FloatArray, to_host
 from solvers._core.linalg import UNIT
 from solvers._core.monitor import Monitor
@@ -39,6 +39,8 @@ class Run:
         Labellings offered that cost as little as the best one.
     sdp_gap : float
         Relative gap of the relaxation, inf while none was solved.
+    scales : (K, K) array or None
+        Scales of the structured multiplier of the labels certified last.
     first_multiplier : (n, n) array or None
         Multiplier of an earlier result that the relaxation may start from.
     """
@@ -50,6 +52,7 @@ class Run:
         self.fixed_labels = fixed_labels
         self.agreeing = 0
         self.sdp_gap = math.inf
+        self.scales: FloatArray | None = None
         self.first_multiplier: FloatArray | None = None
         self.monitor = Monitor(
             common,
@@ -117,9 +120,14 @@ class Run:
             if monitor.out_of_time():
                 break
         assert best is not None
-        bound, certificate = certify(groups, best)
-        monitor.prove(bound.published, certificate)
+        self.certify_at(best)
         return best.scale
+
+    def certify_at(self, trial: Trial) -> None:
+        """The rigorous structured bound of the best labels at the scales of a trial."""
+        bound, certificate = certify(self.monitor.x, trial)
+        self.scales = trial.scales
+        self.monitor.prove(bound.published, certificate)
 
     def labels_by_kmeans(self, rows: Array) -> Array:
         """Labels of the data found by k-means on other rows, one per point (an embedding)."""

@@ -137,7 +137,8 @@ class LeadingEigenpairs:
         active = size - int(np.searchsorted(values, theta, side="right"))
         self._block = vectors[:, max(0, size - active - extra) :]
         kept = xp.flip(vectors[:, size - active :], axis=1)
-        return np.ascontiguousarray((values[size - active :] - theta)[::-1]), kept
+        # A copy: a reversed array of one entry counts as contiguous, with a stride that other libraries refuse.
+        return (values[size - active :] - theta)[::-1].copy(), kept
 
     def _wider(self, block: Array) -> Array:
         """The block with half as many random columns again; which ones does not matter."""

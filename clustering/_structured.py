@@ -1,6 +1,6 @@
-"""Search for the scale of the structured multiplier: the iteration behind ``method="structured"``.
+"""Search for the scale of the structured multiplier, and for its cuts: the iteration behind ``method="structured"``.
 
-The value at given scales is estimated from the m x m Gram matrix of P F (see :mod:`clustering._bounds` for F), which
+The value at given scales is estimated from the m x m Gram matrix of P F (see :mod:`clustering._structured_bounds` for F), which
 squares the condition number and therefore proves nothing; the winner goes to the rigorous evaluation.
 """
 
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clustering._bounds import LowerBound, structured_bound
+from clustering._ky_fan import LowerBound
 from clustering._problem import Groups, largest_eigenvalue
 from clustering._result import StructuredCertificate
-from solvers._core.arrays import FloatArray, to_host
+from clustering._structured_bounds import structured_bound
+from solvers._core.arrays import Array, FloatArray, to_host
 
-__all__ = ["Trial", "certify", "scale_trials"]
+__all__ = ["Trial", "certify", "cut_trials", "scale_trials"]
 
 COARSE_TRIALS = 7
 REFINING_TRIALS = 10
@@ -32,15 +33,20 @@ PAIR_PROGRESS = 0.02
 PAIRS_GAP = 1e-4
 # Pairs of clusters beyond this count are left out, the most distant ones first: the eigenproblem stays small.
 MAX_COLUMNS = 1_200
+# Scales of the trials with cuts, relative to the largest eigenvalue of the scatter within clusters; the most rows they
+# cut, and the least rows for each.
+CUT_SCALES = (1.2, 1.35)
+MOST_CUT_ROWS, ROWS_PER_CUT = 50, 20
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Scales (K, K), symmetric, and the estimated bound there."""
+    """Scales (K, K), symmetric, the estimated bound there, and its proof where it was evaluated to the end."""
 
     scales: FloatArray
     estimate: float
+    proof: tuple[LowerBound, StructuredCertificate] | None = None
 
     @property
     def scale(self) -> float:
@@ -50,13 +56,19 @@ class Trial:
 
 def certify(groups: Groups, trial: Trial) -> tuple[LowerBound, StructuredCertificate]:
     """The rigorous bound at the scales of a trial."""
+    if trial.proof is not None:
+        return trial.proof
     scales = np.where(_used_pairs(groups), trial.scales, np.inf)
     certificate = StructuredCertificate(to_host(groups.labels).astype(np.int64), scales)
     return structured_bound(groups, scales), certificate
 
 
 def scale_trials(groups: Groups, target: float, *, pairs: bool = True) -> Iterator[Trial]:
-    """Evaluate scales: one for all pairs of clusters, then, if the target was not reached, one for each pair."""
+    """Evaluate scales: one with cuts, then one without, then, if the target was not reached, one for each pair."""
+    for trial in cut_trials(groups):
+        yield trial
+        if trial.estimate >= target:
+            return
     best = None
     for trial in _common_scale_trials(groups, target):
         if best is None or trial.estimate > best.estimate:
@@ -145,20 +157,63 @@ def _common_scale_trials(groups: Groups, target: float) -> Iterator[Trial]:
             right, value_right = low + GOLDEN * (high - low), None
 
 
+def cut_trials(groups: Groups) -> Iterator[Trial]:
+    """Scales that separate the clusters, with cuts for the rows clipped there, while these are few."""
+    problem = groups.problem
+    if not 1 < problem.n_clusters < problem.n:
+        return
+    xp, take = problem.backend.xp, problem.backend.take
+    top = _scatter_within(groups)
+    limits = [_row_scales(groups, k) for k in range(problem.n_clusters)]
+    nearest = np.concatenate([to_host(xp.min(limit, axis=1)) for limit in limits])
+    for factor in CUT_SCALES:
+        scale = factor * top
+        short = np.flatnonzero(nearest < scale)
+        if len(short) > min(MOST_CUT_ROWS, problem.n // ROWS_PER_CUT) or not nearest.min() > 0.0:
+            return
+        of_row = np.searchsorted(groups.offsets, short, side="right") - 1
+        others = [int(xp.argmin(limits[k][int(i - groups.offsets[k]), :])) for i, k in zip(short, of_row, strict=True)]
+        rows, weights = (to_host(xp.take(array, take(short))) for array in (groups.order, groups.weights))
+        scales = np.full((problem.n_clusters,) * 2, scale)
+        certificate = StructuredCertificate(
+            to_host(groups.labels).astype(np.int64),
+            np.where(_used_pairs(groups), scales, np.inf),
+            np.stack([rows.astype(np.int64), np.array(others, dtype=np.int64)], axis=1),
+            np.asarray(weights * (scale - nearest[short]), dtype=np.float64),
+        )
+        bound = structured_bound(groups, certificate.scales, certificate.cuts, certificate.cut_multipliers)
+        yield Trial(scales, bound.value, (bound, certificate))
+
+
+def _scatter_within(groups: Groups) -> float:
+    """Largest eigenvalue of the scatter within clusters; for scaling, not for bounds."""
+    problem = groups.problem
+    xp, take = problem.backend.xp, problem.backend.take
+    rows = xp.expand_dims(xp.sqrt(groups.weights), axis=1) * groups.points
+    if problem.p <= problem.n:
+        centers = take(np.sqrt(groups.totals)[:, None]) * groups.means
+        return max(0.0, float(np.linalg.eigvalsh(to_host(rows.T @ rows) - to_host(centers.T @ centers))[-1]))
+    own = take(np.repeat(np.arange(problem.n_clusters), np.diff(groups.offsets)))
+    return largest_eigenvalue(
+        rows - xp.expand_dims(xp.sqrt(groups.weights), axis=1) * xp.take(groups.means, own, axis=0)
+    )
+
+
 def largest_unclipped_scale(groups: Groups) -> float:
     """t_max: the largest scale at which no r of the structured multiplier is clipped; may be negative."""
-    smallest = math.inf
     xp = groups.problem.backend.xp
-    for k, rows in enumerate(groups.slices):
-        x = groups.points[rows, :]
-        offset = groups.means - groups.means[k, :]
-        excess = xp.sum(offset * offset, axis=1) - 2.0 * ((x - groups.means[k, :]) @ offset.T)
-        nearest = to_host(xp.min(excess, axis=0))
-        for l in range(groups.problem.n_clusters):
-            if l != k:
-                pair = groups.totals[k] * groups.totals[l] / (groups.totals[k] + groups.totals[l])
-                smallest = min(smallest, float(pair * nearest[l]))
-    return smallest
+    return min(float(xp.min(_row_scales(groups, k))) for k in range(groups.problem.n_clusters))
+
+
+def _row_scales(groups: Groups, k: int) -> Array:
+    """For the rows of cluster k, the largest scale at which r^{kl} is not clipped; inf for l = k."""
+    xp, take = groups.problem.backend.xp, groups.problem.backend.take
+    x = groups.points[groups.slices[k], :]
+    offset = groups.means - groups.means[k, :]
+    excess = xp.sum(offset * offset, axis=1) - 2.0 * ((x - groups.means[k, :]) @ offset.T)
+    itself = np.arange(groups.problem.n_clusters) == k
+    pair = groups.totals[k] * groups.totals / (groups.totals[k] + groups.totals)
+    return excess * take(pair) + take(np.where(itself, np.inf, 0.0))
 
 
 class _Estimator:

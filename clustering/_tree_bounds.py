@@ -15,7 +15,7 @@ written as <G_c, Z> <= 0, or -r for the cliques, with multipliers mu_c >= 0, eve
 
 Of K + 1 supernodes two share a cluster, and no cluster is heavier than all supernodes but the K - 1 lightest, because
 the K - 1 other clusters hold one at least: r is one over that weight. The rest is by the argument of
-:mod:`clustering._bounds`, for every symmetric B that is non-negative except at separated pairs. The bound of a tree
+:mod:`clustering._ky_fan`, for every symmetric B that is non-negative except at separated pairs. The bound of a tree
 is the least of its leaves; the leaves cover the problem if their decisions form a binary tree.
 """
 
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clustering._bounds import LowerBound, ky_fan_bound
+from clustering._ky_fan import LowerBound, ky_fan_bound
 from clustering._links import Links
 from clustering._problem import KMeansProblem
 from clustering._result import Decision, LeafProof, TreeCertificate

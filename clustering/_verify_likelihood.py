@@ -56,6 +56,9 @@ def verify_ila_sdp(
     certificate = result.certificate
     if not wrong and not _assignment_holds(result, points, model, certificate, constant):
         wrong = "assignment_bound could not be re-established"
+    follows = (result.assignment_bound - result.fun) / problem.n
+    if not wrong and not math.isclose(result.assignment_gap, follows, rel_tol=1e-9):
+        wrong = f"assignment_gap is {result.assignment_gap!r} and follows as {follows!r} from assignment_bound and fun"
     bound = math.inf
     tied = certificate.tied if isinstance(certificate, LikelihoodCertificate) else None
     if tied is not None and how.covariance_type == "tied" and problem.n_clusters == 2:

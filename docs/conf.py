@@ -7,6 +7,7 @@ import inspect
 import sys
 import warnings
 from pathlib import Path
+from types import FunctionType
 
 import matplotlib
 
@@ -99,10 +100,18 @@ def _page(module: str, public: str, names: list[str]) -> str:
             qualified = f"solvers.{name}" if name in EXPORTS else f"{public}.{name}"
             lines += [
                 f".. {directive}:: {qualified}",
-                *([] if directive == "autofunction" else ["   :no-members:"]),
+                *([] if directive == "autofunction" else [_methods(getattr(package, name))]),
                 "",
             ]
     return "\n".join(lines)
+
+
+def _methods(value: type) -> str:
+    """The option that shows a class's own methods, without what scikit-learn adds to every estimator."""
+    own = [
+        name for name, part in vars(value).items() if isinstance(part, (FunctionType, classmethod)) and name[0] != "_"
+    ]
+    return f"   :members: {', '.join(own)}" if own else "   :no-members:"
 
 
 def setup(app: object) -> None:

@@ -38,7 +38,8 @@ figure, axis = plt.subplots()
 axis.semilogy(ratios, np.maximum(errors, 1e-16), "o-", label="error of the completion")
 axis.semilogy(ratios, np.maximum(residuals, 1e-16), "s--", label="residual at the observed entries")
 for ratio, error, verdict in zip(ratios, errors, verdicts, strict=True):
-    axis.annotate("determined" if verdict else "not determined", (ratio, max(error, 1e-16)), rotation=30, fontsize=7)
+    words = {True: "determined", False: "not determined", None: "left open"}[verdict]
+    axis.annotate(words, (ratio, max(error, 1e-16)), rotation=30, fontsize=7)
 axis.set_xlabel("observed entries per degree of freedom")
 axis.legend()
 axis.set_title("What the data determine")

@@ -18,7 +18,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import solvers
-from solvers.completion._problem import completion_problem, read_observations
+from solvers.completion._observations import read_observations
+from solvers.completion._problem import completion_problem
 from solvers.completion._sweeps import Factors, SweepRule, Workspace, sweep
 
 solvers.warm_up("complete_matrix")

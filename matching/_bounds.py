@@ -70,7 +70,7 @@ def dual_bound(instance: BayesianMatching, prices: FloatArray) -> Enclosure:
     v, degree, weighted = _stopping_values(
         edges.start, edges.node, edges.weight, p, flat, instance.n_types, instance.n_nodes
     )
-    if not np.any(p[np.diff(edges.start) > 0] > 0):
+    if not np.any(p[np.diff(instance.units[0].start) > 0] > 0):
         return Enclosure(0.0, 0.0)
     paid = p * flat
     value = math.fsum(paid) + math.fsum(copies * v)

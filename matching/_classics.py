@@ -110,7 +110,7 @@ def allocate_budgets(
     graph = _non_negative(bids, "bids")
     limits = _vector(budgets, "budgets", graph.shape[1])
     if limits.min() <= 0:
-        raise InvalidProblemError(f"budgets must be positive; got {limits.min()!r}")
+        raise InvalidProblemError(f"budgets must be positive; got {float(limits.min())!r}")
     code = ("msvv", "balance", "greedy").index(rule)
     return _spend(graph.indptr.astype(np.int64), graph.indices.astype(np.int64), graph.data, limits, code)
 

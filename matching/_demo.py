@@ -49,7 +49,7 @@ def _problem(name: str, instance: BayesianMatching) -> DemoProblem:
         for place, value in enumerate(values):
             ax.text(value, place, f" {value / result.bound:.3f}", va="center")
         ax.set_xlim(0, 1.15 * result.bound)
-        ax.set_title(f"{name}: share of what any online policy could reach")
+        ax.set_title(f"{name}: shares of the bound")
         ax.set_xlabel("expected value")
 
     return DemoProblem(name, (instance.n_nodes, instance.n_times, instance.n_types), solve, draw)

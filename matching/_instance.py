@@ -265,9 +265,10 @@ class BayesianMatching:
     @cached_property
     def kind(self) -> str:
         """Shape of the weights, which decides the constants in the literature, not the certificates here."""
-        lightest, heaviest = np.full(self.n_nodes, np.inf), np.zeros(self.n_nodes)
-        np.minimum.at(lightest, self.edges.node, self.edges.weight)
-        np.maximum.at(heaviest, self.edges.node, self.edges.weight)
+        edges, _ = self.units
+        lightest, heaviest = np.full(self.n_units, np.inf), np.zeros(self.n_units)
+        np.minimum.at(lightest, edges.node, edges.weight)
+        np.maximum.at(heaviest, edges.node, edges.weight)
         used = heaviest > 0
         if not np.array_equal(lightest[used], heaviest[used]):
             return "edge-weighted"
@@ -309,11 +310,10 @@ class BayesianMatching:
 
     @cached_property
     def scale(self) -> float:
-        """Size of the problem: the expected value of an unlimited supply of every node, sum_tk p_tk max_i w_tki."""
-        heaviest = np.zeros(self.n_times * self.n_types)
-        filled = np.diff(self.edges.start) > 0
-        heaviest[filled] = self.edges.weight[self.edges.start[:-1][filled]]
-        return float(np.sum(self.probabilities.ravel() * heaviest))
+        """Size of the problem: what an unlimited supply of every unit would be worth, sum_tk p_tk max_i w_tki."""
+        edges, _ = self.units
+        filled = np.diff(edges.start) > 0
+        return float(np.sum(self.probabilities.ravel()[filled] * edges.weight[edges.start[:-1][filled]]))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -326,16 +326,17 @@ class BayesianMatching:
     # -- storage -----------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the instance to an ``.npz`` file (labels of nodes are not stored)."""
+        """Write the instance to a file in NumPy's ``.npz`` format (labels of nodes are not stored)."""
         weights = self.weights
-        np.savez_compressed(
-            path,
-            probabilities=self.probabilities,
-            capacities=self.capacities,
-            indptr=weights.indptr,
-            indices=weights.indices,
-            weights=weights.data,
-        )
+        with open(path, "wb") as file:  # a file, because NumPy appends .npz to names
+            np.savez_compressed(
+                file,
+                probabilities=self.probabilities,
+                capacities=self.capacities,
+                indptr=weights.indptr,
+                indices=weights.indices,
+                weights=weights.data,
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> BayesianMatching:
@@ -369,11 +370,13 @@ def _probabilities(value: Any) -> FloatArray:
     )
     p: FloatArray = np.array(host.reshape(len(host), -1))
     if p.min() < 0:
-        raise InvalidProblemError(f"probabilities must be non-negative; got {p.min()!r}")
+        raise InvalidProblemError(f"probabilities must be non-negative; got {float(p.min())!r}")
     sums = p.sum(axis=1)
     if sums.max() > 1 + SUM_TOLERANCE:
         t = int(np.argmax(sums))
-        raise InvalidProblemError(f"probabilities must sum to at most 1 at each time; got {sums[t]!r} at time {t}")
+        raise InvalidProblemError(
+            f"probabilities must sum to at most 1 at each time; got {float(sums[t])!r} at time {t}"
+        )
     while (excess := np.flatnonzero(p.sum(axis=1) > 1)).size:
         p[excess] *= (1 - 2.0**-52) / p[excess].sum(axis=1, keepdims=True)
     return p
@@ -408,7 +411,7 @@ def _weight_matrix(value: Any, shape: tuple[int, ...]) -> scipy.sparse.csr_array
     if not np.isfinite(matrix.data).all():
         raise InvalidProblemError("weights must be finite; got entries that are NaN or infinite")
     if matrix.nnz and matrix.data.min() < 0:
-        raise InvalidProblemError(f"weights must be non-negative; got {matrix.data.min()!r}")
+        raise InvalidProblemError(f"weights must be non-negative; got {float(matrix.data.min())!r}")
     matrix.eliminate_zeros()
     return matrix
 

@@ -62,10 +62,7 @@ def best_online_value(instance: BayesianMatching) -> Enclosure:
 def _by_recursion(instance: BayesianMatching, value: float) -> Enclosure:
     """Each time adds a sum of K + 1 products of positive terms, none above what an unlimited supply would be worth."""
     steps = instance.n_times * (instance.n_types + 2.0)
-    edges, _ = instance.units
-    filled = np.diff(edges.start) > 0
-    supply = float(np.sum(instance.probabilities.ravel()[filled] * edges.weight[edges.start[:-1][filled]]))
-    return Enclosure(value, 8.0 * UNIT * steps * max(value, supply) + SMALLEST * steps)
+    return Enclosure(value, 8.0 * UNIT * steps * max(value, instance.scale) + SMALLEST * steps)
 
 
 def has_exact_value(instance: BayesianMatching, steps: int = EXACT_VALUE_STEPS) -> bool:

@@ -85,8 +85,8 @@ def simulate(
     """
     n_runs = check_integer("n_runs", n_runs, low=1)
     offline_runs = check_integer("offline_runs", offline_runs, low=0, high=n_runs)
-    if not isinstance(policies, Mapping) or not policies:
-        raise InvalidProblemError("policies must be a non-empty mapping from names to results of match_online")
+    if not isinstance(policies, Mapping) or isinstance(policies, MatchingResult) or not policies:
+        raise InvalidProblemError('policies must map names to results of match_online, as {"mine": result}')
     for name, result in policies.items():
         if not isinstance(result, MatchingResult):
             raise TypeError(f"policies[{name!r}] must be a MatchingResult; got {type(result).__name__}")

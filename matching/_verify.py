@@ -102,6 +102,8 @@ def _malformed(result: MatchingResult, instance: BayesianMatching) -> str:
     exact: Any = certificate.exact
     if type(exact) is not bool or (exact and (result.method != "rollout" or not has_exact_value(instance))):
         return "the certificate may be exact for method 'rollout' and few units only"
+    if exact and result.blend != 0.0:
+        return "a policy that follows exact values has no other prices to blend in"
     if not rated:
         return ""
     edges, _ = instance.units

@@ -10,7 +10,13 @@ from ranking._precedence import PrecedenceRanking, rank_borda, rank_linear
 from ranking._precedence_bounds import CycleCertificate
 from ranking._rank_tsp import rank_tsp
 from ranking._rank_tsp_batch import BatchCertificate, RankingBatch, rank_tsp_batch
-from ranking._result import ArborescenceCertificate, BranchCertificate, RankingResult, RecursionCertificate
+from ranking._result import (
+    ArborescenceCertificate,
+    BranchCertificate,
+    MomentCertificate,
+    RankingResult,
+    RecursionCertificate,
+)
 from ranking._score_kind import ScoreKind, score_kind
 from ranking._tsplib import read_tsplib
 from solvers._core.lazy import lazy_names
@@ -23,6 +29,7 @@ __all__ = [
     "BatchCertificate",
     "BranchCertificate",
     "CycleCertificate",
+    "MomentCertificate",
     "PrecedenceRanking",
     "RankingBatch",
     "RankingResult",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ranking._bounds import LARGEST_SCORE
-from solvers._core.arrays import FloatArray, IntArray, as_float_array, kind_of, refuse_beyond_memory
+from solvers._core.arrays import FloatArray, IntArray, as_float_array, dimensions, kind_of, refuse_beyond_memory
 from solvers._core.errors import BackendError, InvalidProblemError
 
 __all__ = ["Factors", "are_factors", "read_factors"]
@@ -46,7 +46,7 @@ class Factors:
 
 def are_factors(scores: Any) -> bool:
     """Whether ``scores`` is a pair of matrices; a nested tuple of numbers is a matrix itself."""
-    return isinstance(scores, tuple) and len(scores) == 2 and all(np.ndim(part) == 2 for part in scores)
+    return isinstance(scores, tuple) and len(scores) == 2 and all(dimensions(part) == 2 for part in scores)
 
 
 def read_factors(scores: tuple[Any, Any]) -> Factors:

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 
 from ranking import _large_numba as kernels
+from ranking import _large_passes_numba as passes
 from ranking._bounds import PUBLISH
 from ranking._factors import Factors
 from ranking._large_bounds import streamed_bound
+from ranking._moment_bounds import moment_bound, moment_certificate
 from ranking._problem import PathProblem
 from ranking._run import Run, leaf_certificate
 from solvers._core.arrays import FloatArray, IntArray
@@ -35,14 +37,13 @@ __all__ = ["LargeRun", "survey"]
 # Candidates that a pass gives each row, and passes at most.
 WIDTH = 12
 COLUMN_WIDTH = 4
-PASSES = 12
+PASSES = 30
 # Successors that the segment exchange looks at.
 NEAR = 8
 # Reduced costs down to this part of the tolerance count as zero; the rest is for the tours.
 PRICE_SHARE = 0.05
-# Work between two looks at the clock: arcs of a pass, rows to augment, segment exchanges.
+# Work between two looks at the clock: arcs of a pass, segment exchanges.
 PASS_ARCS = 2e8
-AUGMENTED = 1000
 EXCHANGES = 5000
 # Orders in which cycles are patched, and the number of nodes that all of them together may look at.
 TRIES, TRY_WORK = 20, 2e5
@@ -56,7 +57,7 @@ def survey(problem: PathProblem) -> int:
     """Check the entries of a matrix that is not copied; returns the number of forbidden arcs."""
     if isinstance(problem.scores, Factors):
         return 0
-    nans, attractive, forbidden, largest = kernels.survey(problem.scores, problem.sign)
+    nans, attractive, forbidden, largest = passes.survey(problem.scores, problem.sign)
     problem.refuse(int(nans), int(attractive), float(largest))
     return int(forbidden)
 
@@ -67,9 +68,13 @@ class LargeRun(Run):
     Attributes
     ----------
     arcs : tuple
-        What the kernels make costs of; see their module.
+        What the kernels make costs of, in units of 2**exponent; see their module.
+    exponent : int
+        Factors are scaled by powers of two to moduli below 1, so that nothing overflows.
     indptr, column, arc : the candidate graph by rows.
     x, y, u, v : assignment and prices.
+    cut : bool
+        Whether work was left out because the time would not have sufficed.
     """
 
     def __init__(self, problem: PathProblem, common: Common, *, method: str, max_iter: int) -> None:
@@ -83,16 +88,18 @@ class LargeRun(Run):
         self.nodes_of = np.append(self.perm, n) if problem.depot else self.perm
         dense = not isinstance(problem.scores, Factors)
         if isinstance(problem.scores, Factors):
-            P, Q = problem.sign * problem.scores.left[self.perm], problem.scores.right[self.perm]
+            P, p_exponent = _scaled(problem.sign * problem.scores.left[self.perm])
+            Q, q_exponent = _scaled(problem.scores.right[self.perm])
+            self.exponent = p_exponent + q_exponent
             self.largest = math.sqrt(float((P * P).sum(axis=1).max()) * float((Q * Q).sum(axis=1).max()))
             matrix = np.empty((0, 0))
             # Zero coordinates fill up to what the kernels take at a time.
-            filler = np.zeros((n, -Q.shape[1] % kernels.EIGHT))
+            filler = np.zeros((n, -Q.shape[1] % passes.EIGHT))
             P, Q = np.hstack([P, filler]), np.hstack([Q, filler])
             self.QT = np.ascontiguousarray(Q.T)
         else:
             matrix, P, Q = problem.scores, np.empty((0, 0)), np.empty((0, 0))
-            self.largest = float(kernels.survey(matrix, 1.0)[3])
+            self.exponent, self.largest = 0, float(passes.survey(matrix, 1.0)[3])
         huge = 4.0 * (m + 1) * self.largest if self.largest > 0 else 1.0
         self.barrier = 0.5 * huge
         self.arcs = (
@@ -103,6 +110,7 @@ class LargeRun(Run):
         self.u, self.v = np.zeros(m), np.zeros(m)
         self.x, self.y = np.full(m, -1), np.full(m, -1)
         self.indptr, self.column, self.arc = np.zeros(m + 1, np.int64), np.empty(0, np.int32), np.empty(0)
+        self.cut = False
 
     def cost(self, tour: IntArray) -> float:
         """Cost of a cycle in this run's numbering."""
@@ -114,12 +122,21 @@ class LargeRun(Run):
         monitor.running()
         if not math.isfinite(self.upper):
             self._take(np.arange(self.problem.m))
-        monitor.checkpoint()
+        if isinstance(self.problem.scores, Factors):
+            moments = moment_certificate(self.problem.scores, self.problem.sign)
+            monitor.prove(self.problem.sign * moment_bound(self.problem, moments, PUBLISH), moments)
         self._start_prices()
+        common = monitor.common
+        if len(self.arcs[0]) and (common.callback, common.time_limit, common.max_iter) != (None, None, None):
+            self._prove(self.v)
+        monitor.checkpoint()
         self._generate_columns()
-        if self.x.min() >= 0 and monitor.status is None:
+        if self.x.min() >= 0:
             self._search()
-        monitor.finish(Status.CONVERGED)
+        else:
+            kernels.complete(self.arcs, self.x, self.y)
+            self._take(self._patched(np.empty(0)))
+        monitor.finish(Status.TIME_LIMIT if self.cut else Status.CONVERGED)
 
     def _take(self, tour: IntArray) -> None:
         """Offer a cycle if it is better and allowed."""
@@ -136,7 +153,7 @@ class LargeRun(Run):
         if len(P):
             self.v[:n] = -transport_potential(-P, Q)
         else:
-            kernels.column_minima(self.arcs, self.v)
+            passes.column_minima(self.arcs, self.v)
         if self.problem.depot:
             # The depot is served by the row that gains most from it.
             self.v[n] = float(np.quantile(self.v[:n], 1.0 / n))
@@ -153,8 +170,11 @@ class LargeRun(Run):
         for _ in range(PASSES):
             # Time is kept for a proof of what there is.
             if best is not None and not monitor.affords(2.0 * self.speed * m * m):
+                self.cut = True
                 break
             if not self._pass(rows, values, near):
+                if len(self.column) == 0:
+                    self._assign_roughly(near)
                 break
             lows = self._row_minima(values)
             bound = math.fsum(lows.tolist()) + math.fsum(self.v.tolist())
@@ -163,6 +183,7 @@ class LargeRun(Run):
                 break
             tolerance = PRICE_SHARE * monitor.common.tol * abs(bound)
             if self.x[0] < 0 and not self._predecessors(lows):
+                self._assign_roughly(near)
                 break
             self.indptr, self.column, self.arc = kernels.extend(self.arcs, near, self.indptr, self.column, m)
             if not self._assign(lows, tolerance / m):
@@ -173,8 +194,13 @@ class LargeRun(Run):
         else:
             best = self.v
         if best is not None and monitor.affords(self.speed * m * m):
-            certificate = leaf_certificate(self.renumber(best[None, :]), False)
-            monitor.prove(self.problem.sign * streamed_bound(self.problem, certificate.prices[0], PUBLISH), certificate)
+            self._prove(best)
+
+    def _prove(self, prices: FloatArray) -> None:
+        """Publish what prices prove over all arcs."""
+        certificate = leaf_certificate(np.ldexp(self.renumber(prices[None, :]), self.exponent), False)
+        bound = self.problem.sign * streamed_bound(self.problem, certificate.prices[0], PUBLISH)
+        self.monitor.prove(bound, certificate)
 
     def _pass(self, rows: IntArray, values: FloatArray, near: IntArray) -> bool:
         """Least c_ij - v_j of some rows; False if the time is over."""
@@ -186,12 +212,12 @@ class LargeRun(Run):
             if not monitor.running():
                 return False
             if len(P):
-                kernels.nearest_factors(P, self.QT, self.v, items[first : first + share], values, near)
+                passes.nearest_factors(P, self.QT, self.v, items[first : first + share], values, near)
             else:
-                kernels.nearest_dense(self.arcs, self.v, items[first : first + share], values, near)
+                passes.nearest_dense(self.arcs, self.v, items[first : first + share], values, near)
             monitor.checkpoint()
         if self.problem.depot:
-            values[n, 0] = kernels.cheapest_columns(self.v, n, near[n])
+            values[n, 0] = passes.cheapest_columns(self.v, n, near[n])
         return True
 
     def _predecessors(self, lows: FloatArray) -> bool:
@@ -205,9 +231,9 @@ class LargeRun(Run):
             if not monitor.running():
                 return False
             if len(P) == 0:
-                kernels.nearest_rows(self.arcs, lows, values, tails)
+                passes.nearest_rows(self.arcs, lows, values, tails)
                 continue
-            kernels.nearest_factors(Q, PT, lows[:n], np.arange(first, min(first + share, n)), values, tails)
+            passes.nearest_factors(Q, PT, lows[:n], np.arange(first, min(first + share, n)), values, tails)
             monitor.checkpoint()
         order = np.argsort(tails, axis=None, kind="stable")
         self.indptr = np.searchsorted(tails.ravel()[order], np.arange(m + 1)).astype(np.int64)
@@ -235,13 +261,20 @@ class LargeRun(Run):
         for _ in range(2):
             count = kernels.reduce_rows(*graph, self.x, self.y, self.u, self.v, free, count)
         self._tighten()
-        for first in range(0, count, AUGMENTED):
+        while count > 0:
             if not (monitor.running() and monitor.affords(self.speed * m * m)):
+                self.cut = True
                 return False
-            last = min(first + AUGMENTED, count)
-            kernels.augment_rows(*graph, self.x, self.y, self.u, self.v, free, first, last)
+            count = kernels.augment_forest(*graph, self.x, self.y, self.u, self.v, free, count)
             monitor.checkpoint()
         return True
+
+    def _assign_roughly(self, near: IntArray) -> None:
+        """Most rows to what the first pass has found for them until the time was over."""
+        m = self.problem.m
+        self.indptr, self.column, self.arc = kernels.extend(self.arcs, near, self.indptr, self.column, m)
+        graph = (self.indptr, self.column, self.arc)
+        kernels.reduce_rows(*graph, self.x, self.y, self.u, self.v, np.arange(m), m)
 
     def _tighten(self) -> None:
         """u from v, so that free rows have a tight arc."""
@@ -255,7 +288,7 @@ class LargeRun(Run):
         """Patching and segment exchange; again with cycles in random order while there is something to gain."""
         monitor, m = self.monitor, self.problem.m
         near, reduced = np.empty((m, NEAR), np.int64), np.empty((m, NEAR))
-        kernels.successors(self.indptr, self.column, self.arc, self.v, near, reduced)
+        passes.successors(self.indptr, self.column, self.arc, self.v, near, reduced)
         tries = 1 if monitor.common.method == "greedy" else max(1, min(TRIES, int(TRY_WORK / m)))
         for attempt in range(tries):
             lots = monitor.common.rng.random(m) if attempt else np.empty(0)
@@ -300,6 +333,12 @@ class LargeRun(Run):
             )
             self._take(tour)
             monitor.checkpoint()
+
+
+def _scaled(points: FloatArray) -> tuple[FloatArray, int]:
+    """Points with moduli below 1 and the exponent of 2 that was taken out."""
+    exponent = int(np.frexp(np.abs(points).max())[1])
+    return np.ldexp(points, -exponent), exponent
 
 
 def transport_potential(points: FloatArray, targets: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ from ranking._problem import PathProblem
 from solvers._core.arrays import FloatArray
 from solvers._core.linalg import UNIT
 
-__all__ = ["streamed_bound"]
+__all__ = ["TINY", "factor_error", "streamed_bound"]
 
 # Rows and columns of a block: as much as a processor's second cache holds.
 ROWS, COLUMNS = 64, 2048
@@ -34,7 +34,7 @@ def streamed_bound(problem: PathProblem, prices: FloatArray, units: float) -> fl
     if not np.abs(prices).max() <= LARGEST_SUM / m:
         return -math.inf
     scores, v = problem.scores, prices[:n]
-    largest, error = _factor_error(scores) if isinstance(scores, Factors) else (0.0, 0.0)
+    largest, error = factor_error(scores) if isinstance(scores, Factors) else (0.0, 0.0)
     lows = np.full(m, np.inf)
     if problem.depot:
         lows[slice(n) if problem.end < 0 else problem.end] = -prices[n]
@@ -64,14 +64,21 @@ def streamed_bound(problem: PathProblem, prices: FloatArray, units: float) -> fl
     return value - 0.5 * units * (4.0 * UNIT * total + error)
 
 
-def _factor_error(factors: Factors) -> tuple[float, float]:
+def factor_error(factors: Factors) -> tuple[float, float]:
     """Largest modulus that a score may have, and the error of all row minima together."""
     n, d = factors.left.shape
-    lengths = np.sqrt((factors.left * factors.left).sum(axis=1))
-    reach = math.sqrt(float((factors.right * factors.right).sum(axis=1).max()))
+    lengths, reach = row_lengths(factors.left), float(row_lengths(factors.right).max())
     # Norms are computed with a few roundoffs themselves, for which the factor stands.
-    error = (2 * d + 4) * UNIT * 1.01 * reach * math.fsum(lengths.tolist())
+    error = (2 * d + 4) * UNIT * 1.01 * (reach * math.fsum(lengths.tolist()))
     smallest = [float(np.min(np.abs(part), where=part != 0, initial=1.0)) for part in (factors.left, factors.right)]
     if smallest[0] * smallest[1] < 2 * LEAST_NORMAL:
         error += 4 * d * n * TINY
     return reach * float(lengths.max()), error
+
+
+def row_lengths(points: FloatArray) -> FloatArray:
+    """Euclidean norms, whose squares neither overflow nor vanish: each row is scaled by a power of two."""
+    _, exponents = np.frexp(np.abs(points).max(axis=1))
+    scaled = np.ldexp(points, -exponents[:, None])
+    lengths: FloatArray = np.ldexp(np.sqrt((scaled * scaled).sum(axis=1)), exponents)
+    return lengths

@@ -4,9 +4,9 @@ r"""Compiled kernels for thousands of items: assignment, patching and segment ex
 Nothing of size n^2 is stored. Arc costs c_ij come from a tuple ``arcs`` = (scores, perm, sign, P, Q, start, end, huge):
 sign times an entry of the caller's matrix, read through the random order ``perm``, or the inner product <P_i, Q_j> where
 the matrix is empty; node n is the depot, and ``huge`` stands for a forbidden arc. The search looks at a sparse graph of
-candidates (row pointers, columns, costs), which passes over all n^2 arcs extend by the arcs of least reduced cost until
-none is negative: column generation for the assignment problem. The graph always holds the cycle 0, 1, ..., m - 1, so
-that it has a perfect matching and every set of nodes can be left.
+candidates (row pointers, columns, costs), which passes over all n^2 arcs (:mod:`ranking._large_passes_numba`) extend by
+the arcs of least reduced cost until none is negative: column generation for the assignment problem. The graph always
+holds the cycle 0, 1, ..., m - 1, so that it has a perfect matching and every set of nodes can be left.
 
 References: Volgenant, Linear and semi-assignment problems: a core oriented approach, Comput. Oper. Res. 23, 1996; Karp,
 SIAM J. Comput. 8, 1979 (patching).
@@ -14,56 +14,23 @@ SIAM J. Comput. 8, 1979 (patching).
 
 from __future__ import annotations
 
-import math
-
-import numba
 import numpy as np
 
 from solvers._core.jit import njit
 
 __all__ = [
-    "augment_rows",
-    "cheapest_columns",
-    "column_minima",
+    "augment_forest",
+    "complete",
     "exchange",
     "extend",
-    "nearest_dense",
-    "nearest_factors",
-    "nearest_rows",
     "patch_cycles",
     "price_rows",
-    "successors",
-    "survey",
+    "reduce_rows",
     "tour_value",
 ]
 
-# Columns whose reduced costs are held at once, and rows that share them while they are in the cache.
-TILE = 1024
-ROWS = 64
-STRIDE = 64
-# Coordinates that are multiplied at a time.
-EIGHT = 8
-
-
-@njit(parallel=True)
-def survey(scores, sign):
-    """Numbers of NaN, of attracting infinities and of forbidden arcs off the diagonal, and the largest finite modulus."""
-    n = scores.shape[0]
-    counts = np.zeros((n, 3), np.int64)
-    largest = np.zeros(n)
-    for i in numba.prange(n):
-        for j in range(n):
-            value = sign * scores[i, j]
-            if i != j and not abs(value) <= largest[i]:
-                if math.isnan(value):
-                    counts[i, 0] += 1
-                elif value == -np.inf:
-                    counts[i, 1] += 1
-                elif value == np.inf:
-                    counts[i, 2] += 1
-                else:
-                    largest[i] = abs(value)
-    return counts[:, 0].sum(), counts[:, 1].sum(), counts[:, 2].sum(), largest.max()
+# Part of the free rows that a forest is to serve.
+SERVED = 0.5
 
 
 @njit()
@@ -92,146 +59,6 @@ def tour_value(arcs, tour):
     for k in range(len(tour) - 1):
         total += arc_cost(arcs, tour[k], tour[k + 1])
     return total
-
-
-@njit()
-def column_minima(arcs, v):
-    """v_j = min_i c_ij over the items."""
-    scores, perm, sign, _P, _Q, _start, _end, _huge = arcs
-    n = len(perm)
-    v[:n] = np.inf
-    for i in range(n):
-        row = scores[perm[i]]
-        for j in range(n):
-            value = sign * row[perm[j]]
-            if value < v[j] and i != j:
-                v[j] = value
-
-
-@njit()
-def insert(value, j, values, near):
-    """Put a column into the ascending list of the best ones."""
-    k = len(values) - 1
-    while k > 0 and values[k - 1] > value:
-        values[k] = values[k - 1]
-        near[k] = near[k - 1]
-        k -= 1
-    values[k] = value
-    near[k] = j
-
-
-@njit(parallel=True)
-def nearest_dense(arcs, v, rows, values, near):
-    """The items j of least c_ij - v_j for some items, ascending; scans begin behind i, so that ties differ."""
-    scores, perm, sign, _P, _Q, _start, _end, _huge = arcs
-    n = len(perm)
-    for at in numba.prange(len(rows)):
-        i = rows[at]
-        values[i] = np.inf
-        near[i] = -1
-        row = scores[perm[i]]
-        worst = np.inf
-        j = i
-        for _ in range(n - 1):
-            j = j + 1 if j + 1 < n else 0
-            value = sign * row[perm[j]] - v[j]
-            if value < worst:
-                insert(value, j, values[i], near[i])
-                worst = values[i, -1]
-
-
-@njit()
-def nearest_rows(arcs, u, values, near):
-    """The items i of least c_ij - u_i for each item j, ascending, from a matrix that is read row by row."""
-    scores, perm, sign, _P, _Q, _start, _end, _huge = arcs
-    n = len(perm)
-    values[:] = np.inf
-    near[:] = -1
-    for i in range(n):
-        row = scores[perm[i]]
-        for j in range(n):
-            value = sign * row[perm[j]] - u[i]
-            if value < values[j, -1] and i != j:
-                insert(value, i, values[j], near[j])
-
-
-@njit(fastmath={"nnan", "nsz", "contract"})
-def reduced_tile(p, QT, left, width, v, held):
-    """held_j = <p, Q_j> - v_j for ``width`` columns from ``left`` on, coordinates eight at a time."""
-    prices = v[left : left + width]
-    for k in range(0, len(p), EIGHT):
-        a, b, c, d = QT[k, left:], QT[k + 1, left:], QT[k + 2, left:], QT[k + 3, left:]
-        e, f, g, h = QT[k + 4, left:], QT[k + 5, left:], QT[k + 6, left:], QT[k + 7, left:]
-        p0, p1, p2, p3, p4, p5, p6, p7 = p[k], p[k + 1], p[k + 2], p[k + 3], p[k + 4], p[k + 5], p[k + 6], p[k + 7]
-        if k == 0:
-            for j in range(width):
-                held[j] = (
-                    ((p0 * a[j] + p1 * b[j]) + (p2 * c[j] + p3 * d[j]))
-                    + ((p4 * e[j] + p5 * f[j]) + (p6 * g[j] + p7 * h[j]))
-                    - prices[j]
-                )
-        else:
-            for j in range(width):
-                held[j] += ((p0 * a[j] + p1 * b[j]) + (p2 * c[j] + p3 * d[j])) + (
-                    (p4 * e[j] + p5 * f[j]) + (p6 * g[j] + p7 * h[j])
-                )
-
-
-@njit(fastmath={"nnan", "nsz"})
-def below(held, worst, lows, found):
-    """Positions of ``held`` (TILE) below ``worst``; returns how many. Minima over strides first, which vectorise."""
-    lows[:] = held[:STRIDE]
-    for first in range(STRIDE, TILE, STRIDE):
-        part = held[first : first + STRIDE]
-        for j in range(STRIDE):
-            lows[j] = part[j] if part[j] < lows[j] else lows[j]
-    count = 0
-    for j in range(STRIDE):
-        if lows[j] < worst:
-            for at in range(j, TILE, STRIDE):
-                if held[at] < worst:
-                    found[count] = at
-                    count += 1
-    return count
-
-
-@njit(parallel=True)
-def nearest_factors(P, QT, v, rows, values, near):
-    """The same for c_ij = <P_i, Q_j>, QT (d, n), d a multiple of eight; blocks of rows share each tile of columns."""
-    n = QT.shape[1]
-    tiles = (n + TILE - 1) // TILE
-    blocks = (len(rows) + ROWS - 1) // ROWS
-    for block in numba.prange(blocks):
-        mine = rows[block * ROWS : min((block + 1) * ROWS, len(rows))]
-        held, lows, found = np.full(TILE, np.inf), np.empty(STRIDE), np.empty(TILE, np.int64)
-        for i in mine:
-            values[i] = np.inf
-            near[i] = -1
-        for t in range(tiles):
-            # Blocks begin at tiles of their own, so that ties differ.
-            left = ((t + mine[0] // TILE) % tiles) * TILE
-            width = min(TILE, n - left)
-            held[width:] = np.inf
-            for i in mine:
-                reduced_tile(P[i], QT, left, width, v, held)
-                if left <= i < left + width:
-                    held[i - left] = np.inf
-                count = below(held, values[i, -1], lows, found)
-                for k in range(count):
-                    at = found[k]
-                    if held[at] < values[i, -1]:
-                        insert(held[at], left + at, values[i], near[i])
-
-
-@njit()
-def cheapest_columns(v, count, near):
-    """The ``count`` items of greatest price: candidates of the depot, whose arcs all cost 0."""
-    values = np.full(len(near), np.inf)
-    near[:] = -1
-    for j in range(count):
-        if -v[j] < values[-1]:
-            insert(-v[j], j, values, near)
-    return values[0]
 
 
 @njit()
@@ -372,62 +199,100 @@ def take(heap, where, dist, count):
 
 
 @njit()
-def augment_rows(indptr, column, cost, x, y, u, v, free, first, last):
-    """Shortest augmenting paths (Dijkstra with a heap) from the rows free[first:last]."""
+def augment_forest(indptr, column, cost, x, y, u, v, free, count):
+    """One shortest-path forest (Dijkstra with a heap) from the free rows free[:count]; returns how many stay free.
+
+    Trees share no node, so each that reaches a free column augments its row. With the distance delta at which the search
+    ends, u_i rises by delta - dist_i and v_j falls by delta - dist_j over the nodes within reach: reduced costs stay
+    non-negative, and the arcs of the forest are tight, those into free columns among them, which are leaves.
+    """
     m = len(x)
-    dist, pred = np.empty(m), np.empty(m, np.int64)
-    stamp, where = np.full(m, -1), np.full(m, -1)
-    heap, done = np.empty(m, np.int64), np.empty(m, np.int64)
-    for at in range(first, last):
-        row = free[at]
-        i, mu, count, settled, sink, reach = row, 0.0, 0, 0, -1, np.inf
-        while True:
-            base = mu - u[i]
-            for e in range(indptr[i], indptr[i + 1]):
-                j = column[e]
-                value = base + cost[e] - v[j]
-                if value < mu:
-                    value = mu
-                if value >= reach or (stamp[j] == at and (where[j] < 0 or value >= dist[j])):
-                    continue
-                dist[j], pred[j] = value, i
-                if y[j] < 0:
-                    reach, sink = value, j
-                if stamp[j] != at:
-                    stamp[j] = at
-                    where[j] = count
-                    heap[count] = j
-                    count += 1
-                rise(heap, where, dist, where[j])
-            if count == 0:
+    dist, pred, root = np.empty(m), np.empty(m, np.int64), np.full(m, -1)
+    where, heap, done = np.full(m, -1), np.empty(m, np.int64), np.empty(m, np.int64)
+    sink = np.full(m, -1)
+    wanted = max(1, int(SERVED * count))
+    queued, settled, served, source, mu = 0, 0, 0, 0, 0.0
+    while True:
+        if source < count:
+            i = free[source]
+            tree = i
+            source += 1
+        else:
+            if queued == 0 or served >= wanted:
                 break
-            j = take(heap, where, dist, count)
-            count -= 1
+            j = take(heap, where, dist, queued)
+            queued -= 1
             mu = dist[j]
-            if y[j] < 0:
-                sink = j
-                break
             done[settled] = j
             settled += 1
+            tree = root[j]
             i = y[j]
-        for k in range(count):
-            where[heap[k]] = -1
-        if sink < 0:
-            return at - first
-        for k in range(settled):
-            j = done[k]
-            shift = mu - dist[j]
-            v[j] -= shift
+            if i < 0:
+                if sink[tree] < 0:
+                    sink[tree] = j
+                    served += 1
+                continue
+        base = mu - u[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            j = column[e]
+            value = max(mu, base + cost[e] - v[j])
+            if root[j] >= 0 and (where[j] < 0 or value >= dist[j]):
+                continue
+            if root[j] < 0:
+                where[j] = queued
+                heap[queued] = j
+                queued += 1
+            dist[j], pred[j], root[j] = value, i, tree
+            rise(heap, where, dist, where[j])
+    for k in range(settled):
+        j = done[k]
+        shift = mu - dist[j]
+        v[j] -= shift
+        if y[j] >= 0:
             u[y[j]] += shift
+    left = 0
+    for k in range(count):
+        row = free[k]
         u[row] += mu
-        j = sink
+        j = sink[row]
+        if j < 0:
+            free[left] = row
+            left += 1
+            continue
         while True:
             i = pred[j]
             y[j] = i
             j, x[i] = x[i], j
             if i == row:
                 break
-    return last - first
+    return left
+
+
+@njit()
+def complete(arcs, x, y):
+    """An assignment from a part of one: ends that are fixed first, then whatever is left, but no node to itself."""
+    m = len(x)
+    _scores, _perm, _sign, _P, _Q, start, end, _huge = arcs
+    for i, j in ((m - 1, start), (end, m - 1)):
+        if i >= 0 and j >= 0:
+            for row, column in ((i, x[i]), (y[j], j)):
+                if row >= 0 and column >= 0:
+                    x[row], y[column] = -1, -1
+            x[i], y[j] = j, i
+    rows, columns = np.flatnonzero(x < 0), np.flatnonzero(y < 0)
+    for k in range(len(rows)):
+        i, j = rows[k], columns[k]
+        if i == j and k + 1 < len(rows):
+            j, columns[k + 1] = columns[k + 1], j
+        elif i == j:
+            # Another row gives its column and serves this node instead.
+            other = i
+            while other == i or (other == m - 1 and start >= 0) or (x[other] == m - 1 and end >= 0):
+                other = other + 1 if other + 1 < m else 0
+            x[i] = x[other]
+            y[x[i]] = i
+            i = other
+        x[i], y[j] = j, i
 
 
 @njit()
@@ -489,19 +354,6 @@ def patch_cycles(arcs, indptr, column, x, y, lots):
         heap[count - 1] = target
         where[target] = count - 1
         rise(heap, where, key, count - 1)
-
-
-@njit()
-def successors(indptr, column, cost, v, near, reduced):
-    """Candidate successors in ascending order of c_ij - v_j, padded with -1 and inf."""
-    m, width = near.shape
-    for i in range(m):
-        near[i] = -1
-        reduced[i] = np.inf
-        for e in range(indptr[i], indptr[i + 1]):
-            value = cost[e] - v[column[e]]
-            if value < reduced[i, width - 1]:
-                insert(value, column[e], reduced[i], near[i])
 
 
 @njit()

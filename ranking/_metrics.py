@@ -52,7 +52,7 @@ def ndcg(y: Any, scores: Any, *, k: int | None = None, gain: str = "linear", emp
     if k is not None:
         check_integer("k", k, low=1)
     if y.min() < 0:
-        raise InvalidProblemError(f"y must be non-negative relevance for ndcg; got {y.min()!r}")
+        raise InvalidProblemError(f"y must be non-negative relevance for ndcg; got {float(y.min())!r}")
     gains = y if gain == "linear" else np.exp2(y) - 1.0
     if gains.max() == 0:
         return float(empty)

@@ -9,13 +9,15 @@ import numpy as np
 
 from ranking._precedence import precedence_scores
 from ranking._problem import path_problem
+from ranking._rank_tsp_batch import padded
 from ranking._verify import plain_costs
+from solvers._core.arrays import to_host
 from solvers._core.errors import InvalidProblemError
 
 if TYPE_CHECKING:
     import cvxpy
 
-__all__ = ["rank_linear_model", "rank_tsp_model"]
+__all__ = ["rank_linear_model", "rank_tsp_batch_model", "rank_tsp_model"]
 
 # Subsets of nodes, one constraint each: beyond this many nodes the model is not worth writing down.
 MOST_NODES = 12
@@ -47,6 +49,28 @@ def rank_tsp_model(
     if len(members):
         constraints.append(inside @ cvxpy.vec(x, order="C") <= members.sum(axis=1) - 1)
     return cvxpy.Problem(cvxpy.Maximize(value) if problem.maximize else cvxpy.Minimize(value), constraints)
+
+
+def rank_tsp_batch_model(
+    scores: Any,
+    lengths: Any = None,
+    *,
+    start: Any = None,
+    end: Any = None,
+    closed: bool = False,
+    maximize: bool = True,
+) -> cvxpy.Problem:
+    """The models of all groups of two items or more side by side: the value is the sum of theirs."""
+    import cvxpy
+
+    table, sizes = padded(scores if isinstance(scores, (list, tuple)) else to_host(scores), lengths)
+    groups = [
+        rank_tsp_model(group[:n, :n], start=start, end=end, closed=closed, maximize=maximize)
+        for group, n in zip(table, sizes, strict=True)
+        if n > 1
+    ]
+    nothing = cvxpy.Problem(cvxpy.Maximize(0.0) if maximize else cvxpy.Minimize(0.0))
+    return sum(groups, nothing)
 
 
 def rank_linear_model(scores: Any) -> cvxpy.Problem:

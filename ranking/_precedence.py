@@ -7,18 +7,19 @@ An *adjacency* score values i immediately before j instead; that is what :func:`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ranking._precedence_ascent import ascend_cycles, ascent_seconds
 from ranking._precedence_bounds import LARGEST_PRECEDENCE, PUBLISH, CycleCertificate, linear_bound, precedence_value
 from ranking._precedence_cuts import cutting_planes
 from ranking._precedence_numba import insertion_search, pack_cycles, perturbed_search
 from ranking._problem import read_scores
 from solvers._catalogue import entry_named
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray, IntArray, as_permutation
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError
 from solvers._core.monitor import Monitor
@@ -36,13 +37,16 @@ MOVED_ITEMS = 8
 # Items up to which linear programs are worth their time by default, and their seconds per fourth power of the items.
 LP_ITEMS = 40
 LP_SECONDS = 1e-7
+# Items up to which every triple gets a weight; their number is 8 bytes times n^3 / 6.
+CYCLE_ITEMS = 500
 
 
 @dataclass(frozen=True)
 class LinearSettings:
-    """Options: items up to which linear programs tighten the bound."""
+    """Options: items up to which linear programs tighten the bound, and beyond them descent on cycle weights."""
 
     lp_items: int = LP_ITEMS
+    cycle_items: int = CYCLE_ITEMS
 
 
 class PrecedenceRanking(Result):
@@ -128,8 +132,9 @@ def rank_linear(
     scores : (n, n) array_like or networkx.DiGraph
         Any unit, finite. The diagonal is ignored; absent edges of a graph are 0. NumPy, lists, pandas; not modified.
     method : {"auto", "insertion", "borda"}
-        ``"auto"``: iterated insertion search from the Borda order and from random ones, and linear programs for the bound.
-        ``"insertion"``: without linear programs. ``"borda"``: the Borda order as it is.
+        ``"auto"``: iterated insertion search from the Borda order and from random ones; linear programs, or for more
+        items descent on the weights of all three-cycles, for the bound. ``"insertion"``: without these.
+        ``"borda"``: the Borda order as it is.
     x0 : PrecedenceRanking or (n,) permutation, optional
         An order to start from.
     tol : float
@@ -149,7 +154,8 @@ def rank_linear(
     backend : {"auto", "numba"}
         The search is sequential and runs on the host.
     options : mapping, optional
-        ``lp_items`` (40): greatest number of items for which linear programs are solved.
+        ``lp_items`` (40): greatest number of items for which linear programs are solved. ``cycle_items`` (500): for
+        more than ``lp_items`` items and at most so many, weights of all three-cycles descend instead.
 
     Returns
     -------
@@ -165,10 +171,12 @@ def rank_linear(
     Notes
     -----
     *Guarantee.* No order scores above ``bound``, rounding included; ``fun`` is never below that of the Borda order. The
-    bound comes from weights on cycles of three items, each of which every order breaks: packed greedily, and for few
-    items optimal, as multipliers of a linear relaxation that often is tight.
+    bound comes from weights on cycles of three items, each of which every order breaks: packed greedily, then for few
+    items optimal, as multipliers of a linear relaxation that often is tight, and for more items close to that, by
+    coordinate descent on a smoothed dual.
 
-    *Complexity.* O(n^2) a sweep of insertion moves, O(n^3) for the packing. Finding the best order is NP-hard.
+    *Complexity.* O(n^2) a sweep of insertion moves, O(n^3) for the packing and for a sweep of the weights, which take
+    n^3 / 6 numbers. Finding the best order is NP-hard.
 
     References
     ----------
@@ -198,6 +206,7 @@ def rank_linear(
     )
     settings = common.settings(LinearSettings)
     check_integer("options['lp_items']", settings.lp_items, low=0)
+    check_integer("options['cycle_items']", settings.cycle_items, low=0)
     choose_backend("ranking", backend, entry.backends, scores=None if hasattr(scores, "adjacency") else scores)
     matrix, nodes = precedence_scores(scores)
     run = _Run(matrix, nodes, common)
@@ -259,7 +268,7 @@ def _solve(run: _Run, settings: LinearSettings) -> None:
     method = monitor.common.method
     borda = _borda_order(run.mixed)
     run.offer(run.perm[borda])
-    programs = cutting_planes(run.mixed) if method == "auto" and 3 <= n <= settings.lp_items else iter(())
+    programs, seconds = _relaxations(run, settings)
     start = borda
     while monitor.running():
         if method != "borda":
@@ -267,7 +276,7 @@ def _solve(run: _Run, settings: LinearSettings) -> None:
         if monitor.nit == 1:
             cycles, weights = pack_cycles(run.mixed)
             run.prove(CycleCertificate(run.perm[cycles], weights))
-        if monitor.status is None and monitor.affords(LP_SECONDS * n**4):
+        if monitor.status is None and monitor.affords(seconds):
             for certificate, places in programs:
                 run.prove(CycleCertificate(run.perm[certificate.cycles], certificate.weights))
                 run.search(np.argsort(places, kind="stable"), kicks=False)
@@ -277,6 +286,18 @@ def _solve(run: _Run, settings: LinearSettings) -> None:
         start = run.place[monitor.x] if monitor.nit % 2 else monitor.common.rng.permutation(n)
         if method == "borda" or (monitor.nit >= monitor.max_iter and monitor.common.max_iter is None):
             monitor.finish(Status.CONVERGED)
+
+
+def _relaxations(run: _Run, settings: LinearSettings) -> tuple[Iterator[tuple[CycleCertificate, FloatArray]], float]:
+    """What tightens the bound round by round, and its seconds in a round."""
+    n = len(run.mixed)
+    if run.monitor.common.method != "auto" or n < 3:
+        return iter(()), 0.0
+    if n <= settings.lp_items:
+        return cutting_planes(run.mixed), LP_SECONDS * n**4
+    if n <= settings.cycle_items:
+        return ascend_cycles(run.mixed), ascent_seconds(n)
+    return iter(()), 0.0
 
 
 def precedence_scores(scores: Any) -> tuple[FloatArray, list[Any] | None]:
@@ -303,7 +324,7 @@ def _borda_order(matrix: FloatArray) -> IntArray:
 
 
 def _start(x0: Any, n: int) -> IntArray:
-    order = np.asarray(x0.order if isinstance(x0, PrecedenceRanking) else x0)
-    if order.shape != (n,) or not np.array_equal(np.sort(order), np.arange(n)):
+    order = as_permutation(x0.order if isinstance(x0, PrecedenceRanking) else x0, n)
+    if order is None:
         raise InvalidProblemError(f"x0 must be a PrecedenceRanking or a permutation of 0..{n - 1}; got {x0!r}")
-    return order.astype(np.int64)
+    return order

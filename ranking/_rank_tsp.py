@@ -21,7 +21,7 @@ from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._result import RankingResult
 from ranking._run import Run, Tree
 from solvers._catalogue import entry_named
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray, IntArray, as_permutation
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError, SolverWarning
 from solvers._core.options import Common, check_common, check_integer
@@ -351,10 +351,9 @@ def _start_from(run: Run, x0: Any) -> None:
     given = x0.order if isinstance(x0, RankingResult) else x0
     if given is None:
         return
-    order = np.asarray(given)
-    if order.shape != (problem.n,) or not np.array_equal(np.sort(order), np.arange(problem.n)):
+    order = as_permutation(given, problem.n)
+    if order is None:
         raise InvalidProblemError(f"x0 must be a RankingResult or a permutation of 0..{problem.n - 1}; got {given!r}")
-    order = order.astype(np.int64)
     if not isinstance(run, LargeRun):
         run.read_costs()
     if wrong := problem.forbids(order):

@@ -15,7 +15,7 @@ from ranking._problem import EXPECTED
 from ranking._rank_tsp import PathSettings, rank_tsp
 from ranking._result import BranchCertificate, Certificate, RankingResult, RecursionCertificate
 from solvers._catalogue import entry_named
-from solvers._core.arrays import FloatArray, IntArray, as_float_array, to_host
+from solvers._core.arrays import FloatArray, IntArray, as_float_array, dimensions, kind_of, to_host
 from solvers._core.backend import choose_backend
 from solvers._core.errors import InvalidProblemError, SolverWarning
 from solvers._core.linalg import UNIT
@@ -176,7 +176,7 @@ def rank_tsp_batch(
     -------
     RankingBatch
         ``order``, ``rank`` (B, n) padded with -1, arrays ``fun``, ``bound``, ``gap``, ``status``; ``batch[g]`` is the
-        :class:`RankingResult` of a group.
+        :class:`RankingResult` of a group, and ``batch.groups()`` runs through all of them.
 
     Raises
     ------
@@ -268,7 +268,7 @@ def padded(scores: Any, lengths: Any) -> tuple[FloatArray, IntArray]:
         raise InvalidProblemError(f"scores must be {expected} of square matrices; got shape {table.shape}")
     if lengths is None:
         return table, np.full(table.shape[0], table.shape[1])
-    given = to_host(lengths)
+    given = np.empty(0) if dimensions(lengths) == -1 or kind_of(lengths) == "sparse" else to_host(lengths)
     if given.shape != (table.shape[0],) or given.dtype.kind not in "iu":
         raise InvalidProblemError(
             f"lengths must be {table.shape[0]} integers; got {given.dtype} of shape {given.shape}"

@@ -142,8 +142,13 @@ class TSPRanker(BaseEstimator):  # type: ignore[misc]
         """
         self._check()
         X, qid, group = _grouping(X, qid, group)
+        if y is None:
+            raise ValueError("TSPRanker requires y to be passed, but the target y is None")
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        y = np.asarray(y, dtype=np.float64)
+        try:
+            y = np.asarray(y, dtype=np.float64)
+        except ValueError as error:
+            raise ValueError(f"y must be numbers, higher for better rows: {error}") from None
         rows = group_rows(len(X), qid, group)
         rng = self._generator()
         scale = X.std(axis=0)

@@ -16,7 +16,14 @@ import numpy.typing as npt
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.result import Result
 
-__all__ = ["ArborescenceCertificate", "BranchCertificate", "Certificate", "RankingResult", "RecursionCertificate"]
+__all__ = [
+    "ArborescenceCertificate",
+    "BranchCertificate",
+    "Certificate",
+    "MomentCertificate",
+    "RankingResult",
+    "RecursionCertificate",
+]
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,24 @@ class RecursionCertificate:
     kind: Literal["recursion"] = "recursion"
 
 
+@dataclass(frozen=True)
+class MomentCertificate:
+    """Maps and centres of the points of low-rank scores, which bound every score by a term of each item.
+
+    Attributes
+    ----------
+    left, right : (d, d) float64
+        S and R, for factors scaled by powers of two to moduli below 1.
+    left_centre, right_centre : (d,) float64
+    """
+
+    left: FloatArray
+    right: FloatArray
+    left_centre: FloatArray
+    right_centre: FloatArray
+    kind: Literal["moments"] = "moments"
+
+
 Certificate = BranchCertificate | ArborescenceCertificate | RecursionCertificate
 
 
@@ -106,5 +131,5 @@ class RankingResult(Result):
     closed: bool
 
 
-for _public in (RankingResult, BranchCertificate, ArborescenceCertificate, RecursionCertificate):
+for _public in (RankingResult, BranchCertificate, ArborescenceCertificate, MomentCertificate, RecursionCertificate):
     _public.__module__ = "ranking"

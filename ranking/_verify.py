@@ -10,9 +10,10 @@ import numpy as np
 from ranking._bounds import LARGEST_SCORE, VERIFY, cycle_bound, sound
 from ranking._factors import Factors
 from ranking._large_bounds import streamed_bound
+from ranking._moment_bounds import moment_bound, moments_are_sound
 from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._rank_tsp_batch import RankingBatch, padded
-from ranking._result import BranchCertificate, RankingResult
+from ranking._result import BranchCertificate, MomentCertificate, RankingResult
 from solvers._core.arrays import FloatArray, to_host
 from solvers._core.linalg import UNIT
 from solvers._core.proofs import damage, judge
@@ -40,6 +41,7 @@ def verify_rank_tsp(
             return Verification(False, worst, bound, math.inf, "infeasibility could not be re-established")
         if result.status is not Status.INFEASIBLE:
             claimed = result.fun == worst and not result.success and _no_stronger(result.bound, bound, problem)
+        claimed = claimed and (result.order, result.rank, result.gap) == (None, None, math.inf)
         return Verification(
             claimed, worst, bound, math.inf, "no path; bound re-established" if claimed else "claims differ"
         )
@@ -109,6 +111,9 @@ def _batch_damage(result: RankingBatch) -> str:
 
 def proved(problem: PathProblem, certificate: object) -> float:
     """Lower bound on the cost of every cycle that the certificate proves, -inf where it is malformed."""
+    if isinstance(certificate, MomentCertificate) and isinstance(problem.scores, Factors):
+        sane = moments_are_sound(certificate, problem.scores.left.shape[1])
+        return moment_bound(problem, certificate, VERIFY) if sane else -math.inf
     if not sound(certificate, problem.m):
         return -math.inf
     if problem.n > LARGE_ITEMS and isinstance(certificate, BranchCertificate) and _is_root(certificate):

@@ -22,6 +22,7 @@ def rank_tsp() -> None:
     run_rank_tsp(near_symmetric[:3, :3], method="dynamic-programming", rng=0)
     factors = rng.random((LARGE_ITEMS + 1, 2)), rng.random((LARGE_ITEMS + 1, 2))
     run_rank_tsp(factors, method="greedy", rng=0)
+    run_rank_tsp(factors, time_limit=1e-9, rng=0)
     run_rank_tsp(factors[0] @ factors[1].T, method="greedy", rng=0)
 
 
@@ -31,5 +32,6 @@ def rank_tsp_batch() -> None:
 
 
 def rank_linear() -> None:
-    """Insertion search and the packing of cycles."""
+    """Insertion search, the packing of cycles and descent on their weights."""
     run_rank_linear(np.random.default_rng(0).random((4, 4)), rng=0)
+    run_rank_linear(np.random.default_rng(0).random((4, 4)), rng=0, options={"lp_items": 0})

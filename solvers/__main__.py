@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m solvers", description="Solvers whose every answer carries its proof."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", help="the solvers, a line each")
     info = commands.add_parser("info", help="what one solver does, guarantees and runs on")
     info.add_argument("name", choices=[entry.name for entry in ENTRIES])
@@ -23,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("families", nargs="*", metavar="FAMILY", help=f"any of {', '.join(DEMOS)}; all by default")
     commands.add_parser("doctor", help="versions, backends and threads of this installation")
     chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return 0
     if chosen.command == "list":
         return _list()
     if chosen.command == "info":

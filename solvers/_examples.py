@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 
 import numpy as np
@@ -16,8 +16,8 @@ class Example:
     """A data set: ``data`` (n, p) float64, ``target`` (n,) class labels or None, where it comes from."""
 
     name: str
-    data: npt.NDArray[np.float64]
-    target: npt.NDArray[np.str_] | None
+    data: npt.NDArray[np.float64] = field(repr=False)
+    target: npt.NDArray[np.str_] | None = field(repr=False)
     source: str
 
 
@@ -32,7 +32,8 @@ _SOURCES = {
     "pbmc": "PBMC 68k, 700 cells (G. Zheng et al., 2017; scanpy), 20 principal components; BSD-3-Clause / CC BY 4.0",
     "ruspini": "E. H. Ruspini, Numerical methods for fuzzy clustering, Information Sciences 2, 1970",
     "seeds": "UCI Seeds (M. Charytanowicz et al., 2012); CC BY 4.0",
-    "taxi": "NYC Taxi and Limousine Commission, trips of March 2019 (sample, busiest zones); city open data",
+    "taxi": "NYC Taxi and Limousine Commission, trips of March 2019 (sample, busiest zones): day, minute, fare, miles, zones "
+    "of pick-up and drop-off; city open data",
 }
 
 EXAMPLES = tuple(sorted(_SOURCES))
@@ -50,7 +51,8 @@ def load_example(name: str) -> Example:
     Returns
     -------
     Example
-        With ``data`` (n, p) float64, ``target`` (n,) strings or None, ``source``.
+        With ``data`` (n, p) float64, ``target`` (n,) or None, which are strings even where they are numbers, and
+        ``source``, which says what the columns are where they have different meanings.
 
     Examples
     --------

@@ -130,7 +130,10 @@ Target = TimesLess | TimesOf | Seconds | Quality
 
 @dataclass(frozen=True)
 class Workload:
-    """A named problem family, who solves it, who judges, and what is asked of us. ``quick`` ones run under ``--quick``."""
+    """A named problem family, who solves it, who judges, and what is asked of us. ``quick`` ones run under ``--quick``.
+
+    ``beside`` gives a line on our figures that the race does not time, such as compilation and memory.
+    """
 
     name: str
     data: Callable[[int], Any]
@@ -141,6 +144,7 @@ class Workload:
     seeds: tuple[int, ...] = (0, 1, 2)
     quick: bool = False
     note: str = ""
+    beside: Callable[[], str] | None = None
 
 
 def main(title: str, workloads: Sequence[Workload], arguments: Sequence[str] | None = None) -> int:
@@ -178,6 +182,8 @@ def _report(workload: Workload, seeds: Sequence[int]) -> int:
         runs = f"  (worst of {len(outcome.judgements)})" if len(outcome.judgements) > 1 else ""
         refused = "" if outcome.accepted else "  REFUSED"
         print(f"  {name:<24}{outcome.seconds:>9.3f} CPU-s  {worst.words}{runs}{refused}", flush=True)
+    if workload.beside is not None:
+        print(f"  {workload.beside()}", flush=True)
     ours = outcomes[workload.ours.name]
     missed = 0
     for target in workload.targets:

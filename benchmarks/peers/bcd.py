@@ -2,14 +2,15 @@
 
 The judge rebuilds a Fenchel dual point from every answer and asks for a certified gap of 1e-6 F(0). Each peer runs at the
 loosest tolerance of a ladder that the judge accepts, found beforehand for each seed's data and untimed; where its tightest is
-refused, that is what is timed and the line says REFUSED. First-call compilation is left out of every figure; ``--first-call``
-measures it, with the memory of each workload, in fresh processes.
+refused, that is what is timed and the line says REFUSED. BCD_TOLERANCES may name a file that keeps the tolerances found: the
+search takes longer than the race and needs no quiet machine. First-call compilation is left out of the race; the line below
+says what a fresh process with an empty cache takes, and its memory.
 
 Real data are read from two folders: LIBSVM_DATA names that of a9a.npz, agaricus_train.npz, spambase.csv, ionosphere.csv and
 reference_l1_logistic.json (minima of other solvers), EXPRESSION_DATA that of khan_srbct.npz and nci60.npz. What is missing is
 left out.
 
-    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/peers/bcd.py [--quick | --first-call]
+    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/peers/bcd.py [--quick | --only TEXT]
 """
 
 from __future__ import annotations
@@ -190,19 +191,26 @@ def peer_fit(name: str) -> Callable[[Model], np.ndarray]:
     return fit
 
 
-def calibrate(data: Model, peers: tuple[str, ...]) -> Model:
-    """Tolerances at which each solver's answer has the gap asked for."""
-    # The gap of a result is relative to fun, the benchmark's to F(0): the ratio is known once a first fit is done.
-    fun = solvers.minimize_bcd(data.loss(), bcd.L1(data.lam)).fun
-    data.tolerances["ours"] = 0.99 * GAP * data.at_zero / fun
-    for name in peers:
-        for tol in LADDER:
-            data.tolerances[name] = tol
-            try:
-                if data.certified_gap(peer_fit(name)(data)) <= GAP:
+def calibrate(name: str, data: Model, peers: tuple[str, ...]) -> Model:
+    """Tolerances at which each solver's answer has the gap asked for; ``name`` is what they are kept under."""
+    place = Path(os.environ["BCD_TOLERANCES"]) if "BCD_TOLERANCES" in os.environ else None
+    known = json.loads(place.read_text()) if place is not None and place.exists() else {}
+    data.tolerances = known.get(name, {})
+    if "ours" not in data.tolerances:
+        # The gap of a result is relative to fun, the benchmark's to F(0): the ratio is known once a first fit is done.
+        fun = solvers.minimize_bcd(data.loss(), bcd.L1(data.lam)).fun
+        data.tolerances["ours"] = 0.99 * GAP * data.at_zero / fun
+    for peer in peers:
+        if peer not in data.tolerances:
+            for tol in LADDER:
+                data.tolerances[peer] = tol
+                try:
+                    if data.certified_gap(peer_fit(peer)(data)) <= GAP:
+                        break
+                except ImportError:
                     break
-            except ImportError:
-                break
+    if place is not None:
+        place.write_text(json.dumps(known | {name: data.tolerances}, indent=1))
     return data
 
 
@@ -229,13 +237,14 @@ class Case:
         packages = {"scikit-learn": "sklearn"}
         return Workload(
             name=self.name,
-            data=lambda seed: calibrate(self.make(seed), self.peers),
+            data=lambda seed: calibrate(f"{self.name} {seed}", self.make(seed), self.peers),
             ours=Solver("minimize_bcd", our_fit, prepare=lambda: solvers.warm_up("minimize_bcd")),
             peers=tuple(Solver(peer, peer_fit(peer), needs=(packages.get(peer, peer),)) for peer in self.peers),
             judge=judge_model,
             targets=self.targets,
             seeds=self.seeds,
             quick=self.quick,
+            beside=lambda: first_call(self.name),
         )
 
 
@@ -326,8 +335,18 @@ def references() -> list[Workload]:
 # -- compilation and memory ----------------------------------------------------------------------------------------
 
 
-def first_call(name: str) -> None:
-    """Seconds of the first and the second call of one workload in this process, and its peak memory."""
+def first_call(name: str) -> str:
+    """What the first call of a workload takes in a fresh process with an empty cache, in words."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        command = [sys.executable, __file__, "--first-call-of", name]
+        ran = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    first, second, memory = (float(figure) for figure in ran.stdout.split())
+    return f"first call {first:.1f} CPU-s, compilation included; second {second:.3f}; {memory:.0f} MiB beyond the data"
+
+
+def measure_first_call(name: str) -> None:
+    """Seconds of the first and the second call in this process, and MiB that its peak rose by, the compiler's included."""
     data = next(case for case in cases() if case.name == name).make(0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
@@ -336,23 +355,12 @@ def first_call(name: str) -> None:
         our_fit(data)
         seconds.append(time.process_time() - began)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"  {name:<36}{seconds[0]:>8.2f}{seconds[1]:>9.3f}{(after - before) / 1024:>12.0f}", flush=True)
-
-
-def first_calls(text: str) -> None:
-    print(f"  {'workload':<36}{'first':>8}{'second':>9}{'MiB beyond the data':>22}")
-    for case in cases():
-        if text in case.name:
-            with tempfile.TemporaryDirectory() as cache:
-                environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
-                subprocess.run([sys.executable, __file__, "--first-call-of", case.name], env=environment, check=True)
+    print(*seconds, (after - before) / 1024)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     if sys.argv[1:2] == ["--first-call-of"]:
-        first_call(sys.argv[2])
-    elif sys.argv[1:2] == ["--first-call"]:
-        first_calls(sys.argv[2] if len(sys.argv) > 2 else "")
+        measure_first_call(sys.argv[2])
     else:
         sys.exit(main("Sparse linear models", [*(case.workload() for case in cases()), *references()]))

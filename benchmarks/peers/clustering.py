@@ -19,7 +19,7 @@ from _compare import Judgement, Seconds, Solver, TimesLess, TimesOf, Workload, m
 from sklearn.cluster import KMeans
 
 import solvers
-from clustering._bounds import multiplier_bound
+from clustering._ky_fan import multiplier_bound
 from clustering._problem import kmeans_problem
 from solvers._core.backend import choose_backend
 

@@ -1,12 +1,15 @@
 """Clustering beyond the textbook size: certificates, blocks, exact optima and likelihood clustering against peers.
 
-    python benchmarks/peers/clustering_scale.py [--quick]
+    python benchmarks/peers/clustering_scale.py [--quick] [--only PART ...]
+
+with PART among certificates, memory, relaxations, exact, real_data, assignments and likelihood.
 
 CPU seconds of one BLAS thread, medians. Errors are shares of misclassified points under the best matching of labels.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -23,7 +26,11 @@ from sklearn.mixture import GaussianMixture
 
 import solvers
 
-QUICK = "--quick" in sys.argv
+ARGUMENTS = argparse.ArgumentParser(description="Clustering at scale: targets and peers")
+ARGUMENTS.add_argument("--quick", action="store_true", help="fewer problems")
+ARGUMENTS.add_argument("--only", nargs="+", metavar="PART", help="parts to run, all by default")
+GIVEN = ARGUMENTS.parse_args()
+QUICK = GIVEN.quick
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -193,8 +200,10 @@ def main() -> None:
     for name in ("kmeans_sdp", "certify_kmeans", "ila_sdp"):
         solvers.warm_up(name)
     print(f"{'workload':44} {'ours':>26} {'peer':>30} {'target':>26}  met")
-    for part in (certificates, memory, relaxations, exact, real_data, assignments, likelihood):
-        part()
+    parts = (certificates, memory, relaxations, exact, real_data, assignments, likelihood)
+    for part in parts:
+        if GIVEN.only is None or part.__name__ in GIVEN.only:
+            part()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import solvers
 from solvers.completion import StoredMatrix
 from solvers.completion._blocked_entries import BlockEntries
 from solvers.completion._blocks import Frame
-from solvers.completion._problem import completion_problem, read_observations
+from solvers.completion._observations import read_observations
+from solvers.completion._problem import completion_problem
 from solvers.completion._sweeps import Factors, SweepRule, Workspace, sweep
 
 ACCURACY = 0.1

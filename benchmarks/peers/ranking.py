@@ -276,6 +276,40 @@ def large(name: str, n: int, matrix: Any, gap: float, limit: float) -> Workload:
     )  # fmt: skip
 
 
+def preferences(kind: str, n: int, seed: int) -> np.ndarray:
+    """Precedence scores: uniform, a tournament with one upset in ten, or flows between sectors of lognormal sizes."""
+    rng = np.random.default_rng([seed, n])
+    if kind == "uniform":
+        return rng.random((n, n))
+    if kind == "tournament":
+        place = rng.permutation(n)
+        upper = np.triu((place[:, None] < place) ^ (rng.random((n, n)) < 0.1), 1)
+        return np.where(np.tri(n, dtype=bool), ~upper.T, upper) * (1.0 - np.eye(n))
+    sizes = np.exp(rng.standard_normal((2, n)))
+    flows = 100.0 * sizes[0][:, None] * sizes[1] * np.exp(1.5 * rng.standard_normal((n, n)))
+    return np.floor(flows * (rng.random((n, n)) < 0.6))
+
+
+def linear(kind: str, n: int, gap: float) -> Workload:
+    """Linear ordering: the certified gap, beside that of packed cycles alone."""
+
+    def solver(name: str, method: str) -> Solver:
+        return Solver(
+            name, lambda data: solvers.rank_linear(data, method=method, rng=0),
+            prepare=lambda: solvers.warm_up("rank_linear"),
+        )  # fmt: skip
+
+    def judge(data: Any, answer: Any) -> Judgement:
+        check = solvers.verify(answer, data)
+        ours = answer.method == "auto"
+        return Judgement(check.gap, f"proved gap {check.gap:.1e}", check.ok and (not ours or check.gap <= gap))
+
+    return Workload(
+        f"linear order n={n} {kind}", lambda seed: preferences(kind, n, seed), solver("rank_linear", "auto"), judge,
+        peers=(solver("packed cycles", "insertion"),),
+    )  # fmt: skip
+
+
 def bilinear_factors(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """X W and X: scores of kind B, never written down."""
     rng = np.random.default_rng(seed)
@@ -316,8 +350,13 @@ WORKLOADS = (
     *(bounds(kind, n) for n in (30, 50) for kind in "YE"),
     Workload("n=4000 uniform", several("U", 4000, 1), ours(tol=1e-5), judged(proved=1e-5), targets=(Seconds(2.0),), seeds=(0,)),
     large("n=10000 uniform", 10000, lambda n, seed: matrix("U", n, seed), 1e-5, 20.0),
+    large("n=20000 uniform", 20000, lambda n, seed: matrix("U", n, seed), 1e-5, 60.0),
     large("factors n=20000, d=8", 20000, bilinear_factors, 2e-4, 20.0),
     large("factors n=100000, d=8", 100000, bilinear_factors, 1e-4, 400.0),
+    *(
+        linear(kind, n, gap)
+        for kind, gap in (("uniform", 0.1), ("tournament", 1e-3), ("flows", 2e-2)) for n in (50, 100, 200)
+    ),
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ __all__ = [
     "Kind",
     "as_float_array",
     "as_integer_labels",
+    "as_permutation",
     "available_memory",
+    "dimensions",
     "freeze",
     "host_namespace",
     "kind_of",
@@ -110,7 +112,7 @@ def as_float_array(
         raise BackendError(f"{what}; got a scipy.sparse {type(value).__name__}: pass {name}.toarray()")
     array = _numpy_float(value, what, order) if kind == "numpy" else _namespace_float(value, what)
     if array.ndim != ndim:
-        hint = " (reshape a single column with [:, None])" if ndim == 2 and array.ndim == 1 else ""
+        hint = " (reshape a single column with [:, None], a row with [None, :])" if (ndim, array.ndim) == (2, 1) else ""
         raise InvalidProblemError(f"{what}; got {array.ndim} dimension(s), shape {tuple(array.shape)}{hint}")
     if math.prod(array.shape) == 0:
         raise InvalidProblemError(f"{what}; got an empty array, shape {tuple(array.shape)}")
@@ -126,11 +128,12 @@ def as_integer_labels(value: Any, name: str, *, length: int) -> Array:
     if kind == "sparse":
         raise BackendError(f"{what}; got a scipy.sparse {type(value).__name__}")
     xp = namespace_of(value)
-    array = _numpy_plain(value, what) if kind == "numpy" else value
+    numbered = f"{what} (np.unique({name}, return_inverse=True)[1] numbers labels of any type)"
+    array = _numpy_plain(value, numbered) if kind == "numpy" else value
     if array.ndim != 1 or array.shape[0] != length:
         raise InvalidProblemError(f"{what}; got shape {tuple(array.shape)}")
     if not xp.isdtype(array.dtype, ("integral", "real floating")):
-        raise InvalidProblemError(f"{what}; got dtype {array.dtype}")
+        raise InvalidProblemError(f"{numbered}; got dtype {array.dtype}")
     if xp.isdtype(array.dtype, "real floating"):
         whole = xp.isfinite(array) & (xp.abs(array) < LARGEST_EXACT_INTEGER) & (array == xp.floor(array))
         if not bool(xp.all(whole)):
@@ -139,6 +142,27 @@ def as_integer_labels(value: Any, name: str, *, length: int) -> Array:
     if length and int(xp.min(labels)) < 0:
         raise InvalidProblemError(f"{what}; got {int(xp.min(labels))}")
     return freeze(labels) if kind == "numpy" else labels
+
+
+def as_permutation(value: Any, length: int) -> IntArray | None:
+    """A permutation of 0..length-1 given on the host; None if the value is none."""
+    if kind_of(value) != "numpy":
+        return None
+    try:
+        order = np.asarray(value)
+    except ValueError:
+        return None
+    if order.dtype.kind not in "iuf" or order.shape != (length,):
+        return None
+    return order.astype(np.int64) if np.array_equal(np.sort(order), np.arange(length)) else None
+
+
+def dimensions(value: Any) -> int:
+    """Number of dimensions of an array_like; -1 of a ragged one."""
+    try:
+        return int(np.ndim(value))
+    except ValueError:
+        return -1
 
 
 def available_memory() -> int:
@@ -173,8 +197,17 @@ def _numpy_plain(value: Any, what: str) -> npt.NDArray[Any]:
     if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
         raise InvalidProblemError(f"{what}; got a masked array with masked entries")
     if array.dtype == object:
-        raise InvalidProblemError(f"{what}; got dtype object")
+        raise InvalidProblemError(f"{what}; got {_not_numeric(value)}")
     return array
+
+
+def _not_numeric(value: Any) -> str:
+    """What makes a value an array of objects, by the names of a table's columns where there are any."""
+    try:
+        columns = [str(name) for name, kind in value.dtypes.items() if getattr(kind, "kind", "O") not in "bifu"]
+    except (AttributeError, TypeError):
+        columns = []
+    return f"columns that are not numeric: {', '.join(columns[:5])}" if columns else "dtype object"
 
 
 def _numpy_float(value: Any, what: str, order: Literal["C", "F"]) -> FloatArray:
@@ -207,4 +240,6 @@ def _require_finite(array: Array, what: str) -> None:
     if bool(xp.all(finite)):
         return
     bad = int(xp.sum(xp.astype(~finite, xp.int64)))
-    raise InvalidProblemError(f"{what}; got {bad} entries that are NaN or infinite")
+    first = tuple(int(i) for i in np.argwhere(to_host(~finite))[0])
+    where = f", the first at {first[0] if len(first) == 1 else first}" if first else ""
+    raise InvalidProblemError(f"{what}; got {bad} entries that are NaN or infinite{where}")

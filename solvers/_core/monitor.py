@@ -19,6 +19,9 @@ __all__ = ["Monitor"]
 
 # A residual that has not fallen by this fraction within the patience of ``stalled`` makes no progress.
 STALL_PROGRESS = 1e-3
+# Instead of the advice of CONVERGED where the bound is infinite or the trivial 0.
+UNPROVED = "The method met its own test; its bound proves next to nothing about the objective."
+
 COLUMNS = ("nit", "time", "fun", "bound", "gap", "residual")
 
 
@@ -177,6 +180,8 @@ class Monitor:
             status, message = Status.MAX_ITER, "in progress"
         else:
             message = self._message if self._message and status is self.status else status.advice
+            if message == Status.CONVERGED.advice and gap >= 1.0:
+                message = UNPROVED
         return {
             "entry": self.common.entry,
             "x": self.x,

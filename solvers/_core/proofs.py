@@ -78,9 +78,14 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     if wrong:
         return Verification(False, math.nan, math.nan, math.inf, wrong)
     check = _load(entry.verifier)
-    inspect.signature(check).bind(result, *args, **problem_options)
     try:
-        verification: Verification = check(result, *args, **problem_options)
+        inspect.signature(check).bind(result, *args, **problem_options)
+    except TypeError as error:
+        raise TypeError(f"verify takes the result and then the problem arguments of {entry.name}: {error}") from None
+    try:
+        # What a forgery makes overflow is compared, and refused.
+        with np.errstate(over="ignore", invalid="ignore"):
+            verification: Verification = check(result, *args, **problem_options)
     except SolversError:
         raise
     except UNREADABLE as error:
@@ -127,6 +132,8 @@ def damage(result: Result) -> str:
         return f"status is OPTIMAL with gap {result.gap!r} above tol {result.tol!r}"
     if status is Status.INFEASIBLE and result.x is not None:
         return "status is INFEASIBLE and x is an answer"
+    if status is Status.UNBOUNDED and math.isfinite(result.bound):
+        return f"status is UNBOUNDED and bound is {result.bound!r}"
     return ""
 
 
@@ -154,15 +161,20 @@ def judge(
         verdict = f"infeasible: {feasible}"
     elif result.sense != sense:
         verdict = f"sense is {result.sense!r} and {result.entry} has {sense!r}"
-    elif not abs(result.fun - fun) <= fun_slack:
+    elif not abs(result.fun - fun) <= fun_slack < math.inf:
         verdict = f"fun is {result.fun!r} and was recomputed as {fun!r}"
     elif not supported:
         verdict = f"bound is {result.bound!r} and only {bound!r} could be re-established"
-    elif not (result.gap == claimed_gap or abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE)):
+    elif not (
+        result.gap == claimed_gap
+        or (math.isfinite(claimed_gap) and abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE))
+    ):
         verdict = f"gap is {result.gap!r} and follows as {claimed_gap!r} from fun and bound"
     else:
-        return Verification(True, fun, bound, recomputed_gap, "objective, feasibility and bound re-established")
-    return Verification(False, fun, bound, recomputed_gap, verdict)
+        claimed = "objective, feasibility and bound" if math.isfinite(result.bound) else "objective and feasibility"
+        nothing = "" if math.isfinite(result.bound) else "; no bound is claimed"
+        return Verification(True, float(fun), float(bound), recomputed_gap, f"{claimed} re-established{nothing}")
+    return Verification(False, float(fun), float(bound), recomputed_gap, verdict)
 
 
 def _load(target: str) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult
+from scipy.sparse import issparse
 
 __all__ = ["History", "Result", "Sense", "Status", "Verification", "relative_gap"]
 
@@ -38,6 +39,12 @@ class Status(IntEnum):
     INFEASIBLE = 6
     UNBOUNDED = 7
     NUMERICAL_ERROR = 8
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self) if spec.endswith("d") else self.name, spec)
 
     @property
     def success(self) -> bool:
@@ -167,3 +174,14 @@ class Result(OptimizeResult):
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.keys()})
+
+    def __repr__(self) -> str:
+        """The claim first; sparse matrices and certificates, which may be large, in one line."""
+        first = ("message", "success", "status", "fun", "bound", "gap")
+        shown: dict[str, Any] = {name: self[name] for name in (*first, *self) if name in self}
+        for name, value in shown.items():
+            if name in ("certificate", "history") and value is not None:
+                shown[name] = f"<{type(value).__name__}>"
+            elif issparse(value):
+                shown[name] = " ".join(repr(value).split())
+        return OptimizeResult.__repr__(Result(shown, _order_keys=list(shown))) if shown else "Result()"

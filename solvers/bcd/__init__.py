@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from solvers._core.lazy import lazy_names
 from solvers.bcd._forest import ForestFactor, NotAForestError, solve_forest
 from solvers.bcd._incremental import IncrementalQuadratic
-from solvers.bcd._label_propagation import PropagationCertificate, PropagationResult, label_propagation
+from solvers.bcd._label_problem import PropagationCertificate
+from solvers.bcd._label_propagation import PropagationResult, label_propagation
 from solvers.bcd._loss import LinearLoss, Loss
 from solvers.bcd._losses import Huber, LeastSquares, Logistic, Softmax
 from solvers.bcd._minimize_bcd import minimize_bcd

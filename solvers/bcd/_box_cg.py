@@ -17,10 +17,10 @@ from types import ModuleType
 from solvers._core.arrays import Array, FloatArray, to_host
 from solvers._core.monitor import Monitor
 from solvers._core.result import Status
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._run import Run, shrink_wanted
+from solvers.bcd._separable_term import SeparableTerm
 
 __all__ = ["BoxCG", "solve_by_cg"]
 
@@ -78,11 +78,13 @@ class BoxCG:
         """The current x on the host, inside the box up to rounding."""
         return to_host(self._y * self._scale)
 
-    def step(self, iterations: int, shrink: float) -> None:
-        """Iterate until the squared projected gradient has fallen by the factor."""
+    def step(self, iterations: int, shrink: float, monitor: Monitor) -> None:
+        """Iterate until the squared projected gradient has fallen by the factor, or time is over."""
         xp = self.xp
         first = -1.0
         for _ in range(iterations):
+            if monitor.out_of_time():
+                return
             inside = (self._y > self._lower) & (self._y < self._upper)
             zero = xp.zeros_like(self._g)
             free = xp.where(inside, self._g, zero)
@@ -159,13 +161,14 @@ def solve_by_cg(run: Run, x: FloatArray) -> None:
     run.certify(x)
     solver = BoxCG(problem, x)
     while monitor.running():
-        solver.step(ITERATIONS, shrink_wanted(monitor))
+        solver.step(ITERATIONS, shrink_wanted(monitor), monitor)
         x = problem.term.project(solver.point())
         run.certify(x)
         residual = problem.kkt(x, problem.loss.image(x)) if monitor.status is None else math.nan
         monitor.checkpoint(residual)
         if solver.unbounded:
-            monitor.finish(Status.UNBOUNDED)
+            # Curvature that vanishes in the rounding of a direction may still be proved.
+            monitor.finish(Status.UNBOUNDED if math.isinf(monitor.bound) else Status.STALLED)
         elif monitor.stalled(residual, 5):
             _settle(monitor, residual, problem)
 

@@ -10,8 +10,9 @@ violates penalised coordinates is scaled down first, which costs less.
 
 Quadratics have a certificate of their own, :mod:`solvers.bcd._quadratic_certificate`.
 
-Every function returns the value and a bound on its rounding error. A published bound is reduced by **twice** that error and
-verification subtracts it once, so that a correct recomputation elsewhere always re-establishes the claim. Nothing here is
+Every function returns the value and a bound e on its rounding error. A published bound is reduced by **three times** that error
+and verification subtracts it once: the value published may lie e above the true one and a correct recomputation elsewhere e
+below, less e again for its own proof, so that every recomputation re-establishes the claim. Nothing here is
 used by the iterations except what they read from its answers.
 """
 
@@ -30,7 +31,8 @@ from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers._core.linalg import UNIT
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._losses import LeastSquares, Logistic, Softmax
-from solvers.bcd._penalties import SeparableTerm, Term
+from solvers.bcd._separable_term import SeparableTerm
+from solvers.bcd._term import Term
 
 __all__ = ["UNDERFLOW", "LinearCertifier", "LowerBound"]
 
@@ -52,7 +54,7 @@ class LowerBound:
     @property
     def published(self) -> float:
         """What a result claims."""
-        return self.value - 2.0 * self.error
+        return self.value - 3.0 * self.error
 
     @property
     def reestablished(self) -> float:
@@ -62,12 +64,16 @@ class LowerBound:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The bound of a dual point, the point as scaled, and A^T W theta of it, for those who want to screen with it."""
+    """The bound of a dual point, the point as scaled, and A^T W theta of it, for those who want to screen with it.
+
+    ``beside`` is A^T W v of another vector that came along, where there was one.
+    """
 
     bound: LowerBound
     theta: Array
     q: FloatArray
     scale: float
+    beside: FloatArray | None = None
 
 
 class LinearCertifier:
@@ -78,13 +84,19 @@ class LinearCertifier:
         self.term = term
         xp = loss.xp
         self._root = None if loss.weights is None else xp.sqrt(loss.weights)
+        k = loss.n_outputs
         counts = np.maximum(loss.design.counts, 1.0)
         lengths = np.sqrt(loss.column_norms * (1 + 4 * UNIT * (counts + 8))) + UNDERFLOW**0.5
-        k = loss.n_outputs
-        self._lengths = np.repeat(lengths, k)
-        self._counts = np.repeat(counts if loss.device is None else counts + 16, k)
+        self._lengths = lengths if k == 1 else np.repeat(lengths, k)
         # Rounding of a distribution's entries and of their sum, for duals that must sum to one.
-        self._domain_error = (k + 8) * UNIT if isinstance(loss, Softmax) else 0.0
+        self._drift = (k + 8) * UNIT * math.sqrt(loss.total_weight) if isinstance(loss, Softmax) else 0.0
+        relative = 1.01 * UNIT * lengths * (counts + (8 if loss.device is None else 24))
+        self._relative_error = relative if k == 1 else np.repeat(relative, k)
+        # W theta and a scaled theta may round below the range, each entry by SUBNORMAL at most.
+        fallen = math.sqrt(loss.total_weight) * float(np.max(lengths))
+        if loss.weights is not None:
+            fallen += math.sqrt(loss.design.n) * (float(np.max(loss.design.squared_norms)) ** 0.5 + UNDERFLOW**0.5)
+        self._floor = UNDERFLOW + 2 * SUBNORMAL * fallen
 
     # -- proposing -----------------------------------------------------------------------------------------------
 
@@ -121,15 +133,18 @@ class LinearCertifier:
     def _tiny(self) -> bool:
         """Whether some lam is so small that the floor of the error of q counts beside it."""
         lam = getattr(self.term, "lam", np.zeros(0))
-        return bool(np.any((lam > 0) & (lam < 1e20 * UNDERFLOW)))
+        return bool(np.any((lam > 0) & (lam < 1e20 * self._floor)))
 
     @cached_property
     def _cone(self) -> bool:
         """Whether phi* is an indicator, so that multiples of a feasible dual point differ only in the loss."""
-        return isinstance(self.term, SeparableTerm) and not (
-            np.any(self.term.l2)
-            or np.any(np.isfinite(self.term.upper))
-            or np.any(np.isfinite(self.term.lower) & (self.term.lower != 0))
+        return isinstance(self.term, SeparableTerm) and (
+            self.term.plain
+            or not (
+                np.any(self.term.l2)
+                or np.any(np.isfinite(self.term.upper))
+                or np.any(np.isfinite(self.term.lower) & (self.term.lower != 0))
+            )
         )
 
     def _best_multiple(self, theta: Array) -> float:
@@ -154,24 +169,32 @@ class LinearCertifier:
 
     # -- evaluating ----------------------------------------------------------------------------------------------
 
-    def evaluate(self, theta: Array, level: Callable[[], float], *, margin: float = 1.0) -> Evaluation:
+    def evaluate(
+        self, theta: Array, level: Callable[[], float], *, margin: float = 1.0, along: Array | None = None
+    ) -> Evaluation:
         """(1) for a dual point, given an attained objective F <= ``level()``, asked for only where radii are needed.
 
         Before a bound is published, a ``margin`` of 3 scales theta so far into the domain that a later recomputation of q,
-        off by its error, does not have to scale again.
+        off by its error, does not have to scale again. The matrix is read once for theta and the vector ``along``.
         """
         loss, xp = self.loss, self.loss.xp
         theta = loss.project_dual(theta)
-        adjoint = to_host(loss.design.adjoint(loss.weighted(theta))).reshape(-1)
+        beside = None
+        if along is None:
+            adjoint = to_host(loss.design.adjoint(loss.weighted(theta))).reshape(-1)
+        else:
+            adjoint, beside = (
+                to_host(part) for part in loss.design.adjoint_pair(loss.weighted(theta), loss.weighted(along))
+            )
         length = self._length(theta)
         error = self._q_error(length)
         scale = self.term.shrink(adjoint, margin * error)
         if scale < 1.0:
             theta, adjoint, length = scale * theta, scale * adjoint, scale * length
-            error = scale * error
+            error = np.maximum(scale * error, self._floor)
             if margin > 1.0 and self._tiny and self.term.shrink(adjoint, self._q_error(length)) < 1.0:
                 # Where lam is of the size of underflow, a recomputation would have to scale again, and again.
-                return Evaluation(self.trivial(), 0.0 * theta, adjoint, scale)
+                return Evaluation(self.trivial(), 0.0 * theta, adjoint, scale, beside)
         conjugate = self.term.conjugate(adjoint, error)
         values, sizes = loss.dual_terms(theta)
         total, size = float(xp.sum(loss.weighted(values))), float(xp.sum(loss.weighted(sizes)))
@@ -181,10 +204,11 @@ class LinearCertifier:
         slack = UNIT * rows * (size + conjugate.magnitude) + doubt + 8 * SUBNORMAL * loss.total_weight
         value = total - conjugate.value - charge
         if not math.isfinite(value):
-            return Evaluation(self.trivial(), 0.0 * theta, adjoint, scale)
-        if value - slack < 0.0:
-            return Evaluation(self.trivial(), theta, adjoint, scale)
-        return Evaluation(LowerBound(value, slack), theta, adjoint, scale)
+            return Evaluation(self.trivial(), 0.0 * theta, adjoint, scale, beside)
+        # Below, sums no longer round relatively; a bound published keeps clear of where its recomputation is refused.
+        if value - slack < (UNDERFLOW if margin == 1.0 else 4 * UNDERFLOW):
+            return Evaluation(self.trivial(), theta, adjoint, scale, beside)
+        return Evaluation(LowerBound(value, slack), theta, adjoint, scale, beside)
 
     @staticmethod
     def trivial() -> LowerBound:
@@ -192,16 +216,20 @@ class LinearCertifier:
         return LowerBound(0.0, 0.0)
 
     def _length(self, theta: Array) -> float:
-        """|sqrt(w) theta|, rounded up; the largest over outputs."""
+        """|sqrt(w) theta|, rounded up; the largest over outputs. Scaled, because squares may fall out of the range."""
         xp = self.loss.xp
-        squares = self.loss.weighted(theta * theta)
-        total = float(xp.max(xp.sum(squares, axis=0)))
-        return math.sqrt(total) * (1 + 4 * UNIT * (self.loss.design.n + 8))
+        rooted = theta if self._root is None else (self._root if theta.ndim == 1 else self._root[:, None]) * theta
+        most = float(xp.max(xp.abs(rooted)))
+        if not 0.0 < most < math.inf:
+            return most * math.sqrt(self.loss.design.n) + UNDERFLOW
+        rooted = rooted / most
+        total = float(xp.max(xp.sum(rooted * rooted, axis=0)))
+        return most * math.sqrt(total) * (1 + 4 * UNIT * (self.loss.design.n + 8)) + UNDERFLOW
 
     def _q_error(self, length: float) -> FloatArray:
         """Rounding of A^T W theta, by Cauchy-Schwarz; room for one later scaling of theta."""
-        drift = self._domain_error * math.sqrt(self.loss.total_weight)
-        return 1.01 * self._lengths * (UNIT * (self._counts + 8) * length + drift) + UNDERFLOW
+        error: FloatArray = self._relative_error * length + self._floor
+        return error + 1.01 * self._drift * self._lengths if self._drift else error
 
     def _charge(self, excess: FloatArray, error: FloatArray, level: Callable[[], float]) -> tuple[float, float]:
         """The last sum of (1), and how much a recomputation of q may change it."""

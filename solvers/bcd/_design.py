@@ -79,6 +79,11 @@ class DenseDesign:
         """A^T v for v (n,) or (n, K)."""
         return self.matrix.T @ v
 
+    def adjoint_pair(self, u: Array, v: Array) -> tuple[Array, Array]:
+        """A^T u and A^T v, in one pass over A."""
+        both = self.matrix.T @ self.xp.stack([u, v], axis=1)
+        return both[:, 0], both[:, 1]
+
     def columns(self, block: IntArray) -> Array:
         """The columns of a block, dense."""
         if self.device is None:
@@ -133,8 +138,10 @@ class SparseDesign:
 
     device = None
 
-    def __init__(self, matrix: scipy.sparse.csc_array) -> None:
+    def __init__(self, matrix: scipy.sparse.csc_array, squared_norms: FloatArray | None = None) -> None:
         self.matrix = matrix
+        if squared_norms is not None:
+            self.squared_norms = squared_norms
         self.n, self.p = (int(size) for size in matrix.shape)
 
     @property
@@ -152,7 +159,7 @@ class SparseDesign:
     def _transposed(self) -> Any:
         return self.matrix.T
 
-    @property
+    @cached_property
     def counts(self) -> FloatArray:
         """Stored entries of each column."""
         return np.diff(self.matrix.indptr).astype(np.float64)
@@ -160,7 +167,7 @@ class SparseDesign:
     @cached_property
     def squared_norms(self) -> FloatArray:
         """Squared norms of the columns."""
-        return _sums_of_squares(self.matrix.data, self.matrix.indptr)
+        return np.asarray(_survey(self.matrix.data, self.matrix.indices, self.matrix.indptr)[2])
 
     @cached_property
     def row_norms(self) -> FloatArray:
@@ -175,6 +182,11 @@ class SparseDesign:
     def adjoint(self, v: FloatArray) -> FloatArray:
         """A^T v for v (n,) or (n, K)."""
         return np.asarray(self._transposed @ v)
+
+    def adjoint_pair(self, u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """A^T u and A^T v, in one pass over A."""
+        first, second = _products(self.matrix.data, self.matrix.indices, self.matrix.indptr, np.stack([u, v], axis=1))
+        return first, second
 
     def columns(self, block: IntArray) -> FloatArray:
         """The columns of a block, dense."""
@@ -222,7 +234,7 @@ def design_matrix(value: Any, name: str = "A") -> Design:
     """Validate a design matrix: dense of any array kind, or scipy.sparse (converted to CSC, duplicates summed)."""
     expected = "an (n, p) matrix"
     if kind_of(value) == "sparse":
-        return SparseDesign(sparse_matrix(value, name, expected))
+        return SparseDesign(*_canonical(value, name, expected))
     # Column order, because columns are swept. Norms are needed anyway and tell whether every entry is finite.
     matrix = as_float_array(value, name, ndim=2, order="F", finite=False, expected=expected)
     design = DenseDesign(matrix)
@@ -236,18 +248,23 @@ def design_matrix(value: Any, name: str = "A") -> Design:
 
 def sparse_matrix(value: Any, name: str, expected: str) -> scipy.sparse.csc_array:
     """A canonical CSC copy or view of a scipy.sparse matrix: finite float64, sorted, no duplicates."""
+    return _canonical(value, name, expected)[0]
+
+
+def _canonical(value: Any, name: str, expected: str) -> tuple[scipy.sparse.csc_array, FloatArray]:
+    """The matrix of ``sparse_matrix`` and the squared norms of its columns."""
     what = f"{name} must be {expected} of finite real numbers"
     if value.ndim != 2 or value.shape[0] == 0 or value.shape[1] == 0:
         raise InvalidProblemError(f"{what}; got shape {tuple(value.shape)}")
     if value.dtype.kind not in "bifu":
         raise InvalidProblemError(f"{what}; got dtype {value.dtype}")
     matrix = scipy.sparse.csc_array(value, dtype=np.float64)
-    if not _ascending(matrix.indices, matrix.indptr):
+    ascending, total, squared_norms = _survey(matrix.data, matrix.indices, matrix.indptr)
+    if not ascending:
         # A fresh matrix, because summing duplicates in place would change the caller's.
         matrix = matrix.copy()
         matrix.sum_duplicates()
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = float(np.sum(matrix.data))
+        _, total, squared_norms = _survey(matrix.data, matrix.indices, matrix.indptr)
     # A sum is finite only if every entry is; it may overflow where all are.
     if not math.isfinite(total) and not np.isfinite(matrix.data).all():
         bad = matrix.nnz - int(np.count_nonzero(np.isfinite(matrix.data)))
@@ -261,26 +278,38 @@ def sparse_matrix(value: Any, name: str, expected: str) -> scipy.sparse.csc_arra
         (freeze(matrix.data), freeze(matrix.indices), freeze(matrix.indptr)), shape=matrix.shape, copy=False
     )
     view.has_canonical_format = True
-    return view
+    return view, squared_norms
 
 
 @njit()
-def _ascending(indices: Any, indptr: Any) -> bool:
-    """Whether row indices ascend strictly in every column; a matrix's own flag may be out of date."""
-    for j in range(len(indptr) - 1):
-        for k in range(indptr[j] + 1, indptr[j + 1]):
-            if indices[k] <= indices[k - 1]:
-                return False
-    return True
+def _survey(data: FloatArray, indices: Any, indptr: Any) -> tuple[bool, float, FloatArray]:
+    """Whether row indices ascend strictly in every column, the sum of the entries, and each column's sum of squares.
 
-
-@njit()
-def _sums_of_squares(data: FloatArray, indptr: Any) -> FloatArray:
-    """Sum of squares of each column's entries."""
-    sums = np.empty(len(indptr) - 1)
-    for j in range(len(sums)):
-        total = 0.0
+    A matrix's own flag for sorted indices may be out of date. The matrix is read once.
+    """
+    ascending, total = True, 0.0
+    squares = np.empty(len(indptr) - 1)
+    for j in range(len(squares)):
+        square, last = 0.0, -1
         for k in range(indptr[j], indptr[j + 1]):
-            total += data[k] * data[k]
-        sums[j] = total
-    return sums
+            square += data[k] * data[k]
+            total += data[k]
+            row = int(indices[k])
+            ascending = ascending and row > last
+            last = row
+        squares[j] = square
+    return ascending, total, squares
+
+
+@njit()
+def _products(data: FloatArray, indices: Any, indptr: Any, pair: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Each column times two vectors, the columns of ``pair`` (n, 2): their entries lie side by side."""
+    first, second = np.empty(len(indptr) - 1), np.empty(len(indptr) - 1)
+    for j in range(len(first)):
+        a, b = 0.0, 0.0
+        for k in range(indptr[j], indptr[j + 1]):
+            i = indices[k]
+            a += data[k] * pair[i, 0]
+            b += data[k] * pair[i, 1]
+        first[j], second[j] = a, b
+    return first, second

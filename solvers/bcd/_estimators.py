@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from solvers._core.arrays import FloatArray
 from solvers._core.errors import ConvergenceWarning
+from solvers._core.options import check_number
 from solvers.bcd._losses import LeastSquares, Logistic
 from solvers.bcd._minimize_bcd import minimize_bcd
 from solvers.bcd._penalties import L1
@@ -60,8 +61,9 @@ class BCDLasso(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> BCDLasso:
         """Fit to rows X (n, p), dense or sparse, and targets y (n,)."""
         X, y = validate_data(self, X, y, accept_sparse="csc", dtype=np.float64, y_numeric=True)
+        alpha = check_number("alpha", self.alpha, low=0.0)
         loss = LeastSquares(X, np.asarray(y, dtype=np.float64), fit_intercept=self.fit_intercept)
-        result = minimize_bcd(loss, L1(len(y) * self.alpha), tol=self.tol, max_iter=self.max_iter)
+        result = minimize_bcd(loss, L1(len(y) * alpha), tol=self.tol, max_iter=self.max_iter)
         _announce(result)
         self.coef_, self.intercept_ = result.x, result.intercept
         self.n_iter_, self.result_ = max(result.nit, 1), result
@@ -121,8 +123,9 @@ class BCDLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             raise ValueError(f"Only binary classification is supported. y has {len(self.classes_)} classes")
         if len(self.classes_) < 2:
             raise ValueError(f"This solver needs samples of two classes; y contains one class: {self.classes_[0]!r}")
+        C = check_number("C", self.C, low=0.0, strict=True, finite=False)
         loss = Logistic(X, 2.0 * codes - 1.0, fit_intercept=self.fit_intercept)
-        result = minimize_bcd(loss, L1(1.0 / self.C), tol=self.tol, max_iter=self.max_iter)
+        result = minimize_bcd(loss, L1(1.0 / C), tol=self.tol, max_iter=self.max_iter)
         _announce(result)
         self.coef_, self.intercept_ = result.x[None, :], np.atleast_1d(result.intercept)
         self.n_iter_, self.result_ = max(result.nit, 1), result

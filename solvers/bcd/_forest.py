@@ -73,7 +73,7 @@ class ForestFactor:
         matrix = sparse_matrix(given.T if given.format == "csr" else given, "A", "an (n, n) symmetric matrix")
         n = matrix.shape[0]
         diagonal = np.empty(n)
-        if not mirrors(*compressed(matrix), diagonal):
+        if not mirrors(*compressed(matrix), diagonal, np.empty(0)):
             raise InvalidProblemError("A must be symmetric; A and A.T differ")
         # One byte a node: it is read out of order.
         inside: Any = np.ones(n, dtype=np.int8)

@@ -108,12 +108,12 @@ def _product(loss: LinearLoss, left: Array, right: Array) -> FloatArray:
     return to_host(weighted.T @ right)
 
 
-def weighted_gram(loss: LinearLoss, working: IntArray, h: Array) -> FloatArray:
-    """A_W^T diag(h) A_W on the host."""
+def weighted_gram(loss: LinearLoss, working: IntArray, h: Array, block: Array | None = None) -> FloatArray:
+    """A_W^T diag(h) A_W on the host; ``block`` is A_W where it is at hand as a dense matrix."""
     if isinstance(loss.design, SparseDesign):
         rows = scipy.sparse.csr_array(loss.design.matrix[:, working])
         gram = np.zeros((len(working), len(working)))
         add_row_products(rows.data, rows.indices.astype(np.int64), rows.indptr.astype(np.int64), h, gram)
         return gram
-    scaled = loss.design.columns(working) * loss.xp.sqrt(h)[:, None]
+    scaled = (loss.design.columns(working) if block is None else block) * loss.xp.sqrt(h)[:, None]
     return to_host(scaled.T @ scaled)

@@ -3,8 +3,8 @@ r"""The graph engine: sparse quadratics x^T Q x / 2 - c^T x with bounds or witho
     few changes             from a start where few gradients stand out, only their surroundings move
     a forest, no bounds     leaf elimination: exact in one pass
     near-forest, no bounds  trees and chains are eliminated exactly, then the core
-    no bounds               an induced forest is eliminated exactly and the Schur complement of the rest is solved by
-                            conjugate gradients, preconditioned by a second forest
+    no bounds               one colour of a bipartite graph, or an induced forest, is eliminated exactly, and the Schur
+                            complement of the rest is solved by conjugate gradients
     bounds                  projected over-relaxation finds the nodes held at a bound; the rest is then solved as above and
                             projected, which is kept if it is better
 
@@ -23,11 +23,11 @@ from solvers._core.result import Status
 from solvers.bcd._box_cg import solve_by_cg
 from solvers.bcd._local import LocalDescent
 from solvers.bcd._peel import FreeSystem
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, is_free
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._relaxation import ColouredRelaxation, first_omega
 from solvers.bcd._run import Run, shrink_wanted
+from solvers.bcd._separable_term import SeparableTerm
 
 __all__ = ["GraphSolver", "solve_on_graph"]
 
@@ -42,7 +42,7 @@ FEW = 0.05
 LOCAL_BUDGET = 1.0
 LOCAL_SHRINK = 1e-2
 # By how many tolerances squared residuals (moves of sweeps) shrink before the first look at the gap.
-FIRST_FREE, FIRST_BOUNDED = 0.25, 3.0
+FIRST_FREE, FIRST_BOUNDED = 0.08, 3.0
 
 
 class GraphSolver:

@@ -1,9 +1,9 @@
 r"""A solved quadratic whose linear term changes in a few entries at a time.
 
-Keep x and g = Q x - c. A change of c_i changes g_i only, and Gauss-Southwell steps along a queue spread it as far as the
-tolerance sees, until |g|^2 is back to what it was before, but for a small share of (tol |c|)^2. The work is that of the nodes
-moved; nothing of the size of the graph is touched. Only when those shares add up to the whole tolerance, once in some ten
-updates, a pass over all nodes brings every |g_i| below half of tol |c| / sqrt(n).
+Keep x and g = Q x - c. A change of c_i changes g_i only, and over-relaxation of its surroundings spreads it as far as the
+tolerance sees, until |g|^2 is back to what it was before, but for one percent of (tol |c|)^2. The work is that of the nodes
+moved; nothing of the size of the graph is touched. Only when those percents add up to the whole tolerance, once in some hundred
+updates, a few iterations on the whole system, whose factors are kept, take the residual out again.
 """
 
 from __future__ import annotations
@@ -28,9 +28,14 @@ __all__ = ["IncrementalQuadratic"]
 BUDGET = 0.5
 MOST_ROUNDS = 40
 # Share of the squared tolerance that one update may use up.
-SHARE = 0.1
-# Steps are taken where the gradient exceeds this share of the largest, and half of it each round.
+SHARE = 0.01
+# Steps are taken where the gradient exceeds this share of the largest, and less and less of it each round.
 FIRST_THRESHOLD = 0.25
+NEXT_THRESHOLD = 0.35
+# Rounding of an update of the sums of squares, as a share of the numbers added: some hundred roundings.
+DRIFT = 1e-14
+# Residuals that stand out at more than this share of the nodes are left to the whole system.
+FEW = 0.01
 
 
 class IncrementalQuadratic:
@@ -56,7 +61,8 @@ class IncrementalQuadratic:
     -----
     *Guarantee.* :meth:`result` certifies the present point like any other; it costs a pass over the graph, updates do not.
 
-    *Complexity.* An update costs the degrees of the nodes that move.
+    *Complexity.* An update costs the degrees of the nodes that move; one in about a hundred costs some iterations on the whole
+    system besides.
 
     Examples
     --------
@@ -92,7 +98,10 @@ class IncrementalQuadratic:
         self._local = LocalDescent(loss.graph, loss.lipschitz, -endless, endless, x, loss.graph @ x - self._c)
         self._size = float(self._c @ self._c)
         self._residual = float(self._local.g @ self._local.g)
-        self._system: FreeSystem | None = None
+        # What rounding may have done to the two sums that follow updates.
+        self._size_doubt = self._residual_doubt = 0.0
+        # Before the first update, so that none has to wait for the factors.
+        self._system = FreeSystem(loss.graph)
         self.moves = 0
         if x0 is None:
             self._solve()
@@ -115,10 +124,12 @@ class IncrementalQuadratic:
         Parameters
         ----------
         nodes : (k,) array_like of int
-            Distinct.
+            Distinct. Without any, nothing happens.
         values : (k,) array_like of float
         """
         index = np.asarray(nodes)
+        if index.size == 0 and np.size(values) == 0:
+            return
         fresh = as_float_array(values, "values", ndim=1, expected="one number per node")
         n = len(self._c)
         if index.ndim != 1 or index.dtype.kind not in "iu" or index.shape != fresh.shape:
@@ -130,10 +141,14 @@ class IncrementalQuadratic:
         before = self._c[index]
         self._c[index] = fresh
         self._size = max(self._size + float(np.sum((fresh - before) * (fresh + before))), 0.0)
+        self._size_doubt += DRIFT * float(np.sum(fresh * fresh + before * before))
+        if self._size_doubt > SHARE * self._size:
+            self._size, self._size_doubt = float(self._c @ self._c), 0.0
         slope = self._local.g[index]
         lifted = float(np.sum((before - fresh) * (before - fresh + 2.0 * slope)))
         self._local.g[index] = slope + before - fresh
         self._residual += lifted
+        self._residual_doubt += DRIFT * (abs(lifted) + abs(self._residual))
         self._settle(index, lifted - SHARE * self._allowed)
 
     def result(self, *, tol: float = 1e-6) -> BCDResult:
@@ -156,28 +171,38 @@ class IncrementalQuadratic:
             self.moves += budget if taken < 0 else taken
             excess += change
             self._residual += change
-            threshold *= 0.5
+            threshold *= NEXT_THRESHOLD
+        if self._residual_doubt > SHARE * self._allowed:
+            self._measure()
         if self._residual > self._allowed:
             self._sweep()
+
+    def _measure(self) -> None:
+        """g and its square afresh."""
+        local = self._local
+        local.g[:] = self._base.graph @ local.x - self._c
+        self._residual, self._residual_doubt = float(local.g @ local.g), 0.0
 
     def _sweep(self) -> None:
         """A pass over all nodes; the whole system where too many stand out."""
         local = self._local
-        threshold = 0.5 * math.sqrt(self._allowed / len(self._c))
-        taken, _, _ = local.descend(local.outstanding(threshold), threshold, int(BUDGET * len(self._c)) + 100)
+        n = len(self._c)
+        threshold = 0.5 * math.sqrt(self._allowed / n)
+        nodes = local.outstanding(threshold)
+        taken = -1
+        if len(nodes) <= FEW * n + 100:
+            taken, _, _ = local.descend(nodes, threshold, int(BUDGET * n) + 100)
         if taken < 0:
             self._solve()
         else:
             self.moves += taken
-            # Afresh, because increments drift.
-            local.g[:] = self._base.graph @ local.x - self._c
-            self._residual = float(local.g @ local.g)
+            self._measure()
+            if self._residual > self._allowed:
+                self._solve()
 
     def _solve(self) -> None:
         """The whole system, by the graph engine's factors."""
         local = self._local
-        if self._system is None:
-            self._system = FreeSystem(self._base.graph)
         if self._system.sound:
             self._system.begin(local.x, self._c)
         for _ in range(MOST_ROUNDS):
@@ -186,8 +211,7 @@ class IncrementalQuadratic:
             if x is None:
                 break
             local.x[:] = x
-            local.g[:] = self._base.graph @ x - self._c
-            self._residual = float(local.g @ local.g)
+            self._measure()
             if self._residual <= 0.25 * self._allowed:
                 self.moves = -1
                 return

@@ -7,9 +7,9 @@ The model, with Hessian G (a Gram matrix, or A^T diag(h) A kept as a product), i
 Columns of A are reached through ``column_dot`` and ``column_add``, which exist for a dense matrix and for the triple
 (data, indices, indptr) of a CSC matrix, so every kernel is written once.
 
-Descent is greedy by buckets: an epoch passes over all coordinates and moves those whose scaled step sqrt(G_jj) |delta_j| lies
-within a factor ``BUCKET`` of the largest of the pass before. A pass over scores costs no more than a few moves, and a
-quarter of the moves of a cyclic epoch are spared.
+Descent goes by buckets: an epoch passes over all coordinates and moves those whose scaled step sqrt(G_jj) |delta_j| lies within
+a factor of the largest of the pass before. On a Gram matrix a pass over scores costs no more than a few moves: the factor is
+``BUCKET`` there, and a quarter of the moves of a cyclic epoch are spared.
 """
 
 from __future__ import annotations
@@ -27,27 +27,30 @@ __all__ = [
     "column_norms",
     "column_products",
     "gram_descent",
+    "principal",
     "residual_descent",
     "screened",
     "violations",
 ]
 
 BUCKET = 0.15
+# The three functions on columns name what Numba compiles in their place: their overloads, one for each storage.
+COMPILED_ONLY = "compiled code calls this, and finds the overload for its storage"
 
 
-def column_dot(matrix: Any, j: int, h: FloatArray, u: FloatArray) -> float:
-    """a_j^T (h * u)."""
-    raise NotImplementedError
+def column_dot(matrix: Any, j: int, h: FloatArray | None, u: FloatArray) -> float:
+    """a_j^T (h * u); h None stands for ones."""
+    raise NotImplementedError(COMPILED_ONLY)
 
 
-def column_add(matrix: Any, j: int, step: float, u: FloatArray) -> None:
-    """u += step a_j."""
-    raise NotImplementedError
+def column_add(matrix: Any, j: int, step: float, h: FloatArray | None, u: FloatArray, v: FloatArray) -> None:
+    """u += step a_j and v += step h * a_j; h None stands for ones, and v for u itself."""
+    raise NotImplementedError(COMPILED_ONLY)
 
 
 def column_square(matrix: Any, j: int, h: FloatArray) -> float:
     """a_j^T (h * a_j)."""
-    raise NotImplementedError
+    raise NotImplementedError(COMPILED_ONLY)
 
 
 @overload(column_dot)  # type: ignore[untyped-decorator]
@@ -58,6 +61,12 @@ def _column_dot(matrix: Any, j: Any, h: Any, u: Any) -> Any:
             total += matrix[i, j] * (h[i] * u[i])
         return total
 
+    def dense_plain(matrix: Any, j: Any, h: Any, u: Any) -> Any:
+        total = 0.0
+        for i in range(len(u)):
+            total += matrix[i, j] * u[i]
+        return total
+
     def sparse(matrix: Any, j: Any, h: Any, u: Any) -> Any:
         data, indices, indptr = matrix
         total = 0.0
@@ -66,20 +75,45 @@ def _column_dot(matrix: Any, j: Any, h: Any, u: Any) -> Any:
             total += data[k] * (h[i] * u[i])
         return total
 
+    def sparse_plain(matrix: Any, j: Any, h: Any, u: Any) -> Any:
+        data, indices, indptr = matrix
+        total = 0.0
+        for k in range(indptr[j], indptr[j + 1]):
+            total += data[k] * u[indices[k]]
+        return total
+
+    if isinstance(h, types.NoneType):
+        return dense_plain if isinstance(matrix, types.Array) else sparse_plain
     return dense if isinstance(matrix, types.Array) else sparse
 
 
 @overload(column_add)  # type: ignore[untyped-decorator]
-def _column_add(matrix: Any, j: Any, step: Any, u: Any) -> Any:
-    def dense(matrix: Any, j: Any, step: Any, u: Any) -> Any:
+def _column_add(matrix: Any, j: Any, step: Any, h: Any, u: Any, v: Any) -> Any:
+    def dense(matrix: Any, j: Any, step: Any, h: Any, u: Any, v: Any) -> Any:
+        for i in range(len(u)):
+            change = step * matrix[i, j]
+            u[i] += change
+            v[i] += h[i] * change
+
+    def dense_plain(matrix: Any, j: Any, step: Any, h: Any, u: Any, v: Any) -> Any:
         for i in range(len(u)):
             u[i] += step * matrix[i, j]
 
-    def sparse(matrix: Any, j: Any, step: Any, u: Any) -> Any:
+    def sparse(matrix: Any, j: Any, step: Any, h: Any, u: Any, v: Any) -> Any:
+        data, indices, indptr = matrix
+        for k in range(indptr[j], indptr[j + 1]):
+            i = indices[k]
+            change = step * data[k]
+            u[i] += change
+            v[i] += h[i] * change
+
+    def sparse_plain(matrix: Any, j: Any, step: Any, h: Any, u: Any, v: Any) -> Any:
         data, indices, indptr = matrix
         for k in range(indptr[j], indptr[j + 1]):
             u[indices[k]] += step * data[k]
 
+    if isinstance(h, types.NoneType):
+        return dense_plain if isinstance(matrix, types.Array) else sparse_plain
     return dense if isinstance(matrix, types.Array) else sparse
 
 
@@ -153,13 +187,23 @@ def gram_descent(
 
 
 @njit()
+def principal(gram: FloatArray, index: IntArray, out: FloatArray) -> None:
+    """out = gram on the rows and columns of ``index``."""
+    for j in range(len(index)):
+        row = gram[index[j]]
+        for k in range(len(index)):
+            out[j, k] = row[index[k]]
+
+
+@njit()
 def residual_descent(
     matrix: Any,
     columns: IntArray,
-    h: FloatArray,
+    h: FloatArray | None,
     squares: FloatArray,
     g: FloatArray,
     u: FloatArray,
+    v: FloatArray,
     x: FloatArray,
     lam: FloatArray,
     l2: FloatArray,
@@ -167,24 +211,24 @@ def residual_descent(
     upper: FloatArray,
     threshold: float,
 ) -> float:
-    """One epoch in place on x and u = A d for the model with G = A^T diag(h) A; returns the largest scaled step.
+    """One epoch in place on x, u = A d and v = h * u for the model with G = A^T diag(h) A; returns the largest scaled step.
 
     ``g`` is the model's gradient at d = 0 and ``squares`` the diagonal of G; all indexed like ``columns``. Steps up to
-    ``threshold`` are left for later.
+    ``threshold`` are left for later. h None stands for ones, and v for u itself.
     """
     largest = 0.0
     for k in range(len(columns)):
         curvature = squares[k]
         if curvature <= 0.0:
             continue
-        slope = g[k] + column_dot(matrix, columns[k], h, u)
+        slope = g[k] + column_dot(matrix, columns[k], None, v)
         fresh = _prox(x[k] - slope / curvature, curvature, lam[k], l2[k], lower[k], upper[k])
         delta = fresh - x[k]
         move = abs(delta) * curvature**0.5
         largest = max(largest, move)
         if move > threshold:
             x[k] = fresh
-            column_add(matrix, columns[k], delta, u)
+            column_add(matrix, columns[k], delta, h, u, v)
     return largest
 
 
@@ -196,7 +240,7 @@ def column_norms(matrix: Any, columns: IntArray, h: FloatArray, out: FloatArray)
 
 
 @njit()
-def column_products(matrix: Any, columns: IntArray, h: FloatArray, v: FloatArray, out: FloatArray) -> None:
+def column_products(matrix: Any, columns: IntArray, h: FloatArray | None, v: FloatArray, out: FloatArray) -> None:
     """out_k = a_k^T (h * v)."""
     for k in range(len(columns)):
         out[k] = column_dot(matrix, columns[k], h, v)
@@ -216,7 +260,8 @@ def violations(
     """The GSL-q score of each coordinate: how much its own prox step lowers the model; returns the largest."""
     largest = 0.0
     for j in range(len(x)):
-        if curvature[j] <= 0.0:
+        # Most coordinates rest at zero, which needs no division.
+        if curvature[j] <= 0.0 or (x[j] == 0.0 and abs(g[j]) <= lam[j] and lower[j] <= 0.0 <= upper[j]):
             out[j] = 0.0
             continue
         fresh = _prox(x[j] - g[j] / curvature[j], curvature[j], lam[j], l2[j], lower[j], upper[j])

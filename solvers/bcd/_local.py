@@ -1,8 +1,9 @@
-"""Few changes: Gauss-Southwell steps along a queue of the nodes whose gradient stands out, and nowhere else.
+"""Few changes: over-relaxation of a growing set of nodes, those whose gradient stands out, and nowhere else.
 
-A change of one label moves its surroundings only, as far as the tolerance sees. Nodes whose step exceeds a threshold wait in
-first-in-first-out order; each takes its exact step (clipped at its bounds) and queues neighbours that it lifts over the
-threshold. The cost is that of the nodes moved, whatever the size of the graph.
+A change of one label moves its surroundings only, as far as the tolerance sees. Nodes whose gradient is lifted over a threshold
+join the set in the order in which they are reached; the set is swept, each node taking its own step (clipped at its bounds)
+lengthened by OMEGA, until no step exceeds the threshold. Without bounds, every step lowers the energy whatever the order. The
+cost is that of the nodes moved, whatever the size of the graph.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ from solvers.bcd._quadratic import compressed
 
 __all__ = ["LocalDescent"]
 
+# Best on lattices with some percent of the nodes labelled, where a change dies away within some ten nodes.
+OMEGA = 1.65
+# Members rest while their own step is below this share of the threshold.
+IDLE = 0.25
+
 
 @dataclass
 class LocalDescent:
-    """The point, its gradient Q x - c, and the queue; ``x`` and ``g`` change in place."""
+    """The point, its gradient Q x - c, and the set; ``x`` and ``g`` change in place."""
 
     graph: scipy.sparse.csr_array
     diagonal: FloatArray
@@ -34,8 +40,7 @@ class LocalDescent:
 
     def __post_init__(self) -> None:
         n = len(self.x)
-        self._queue, self._reached = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
-        self._queued, self._seen = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+        self._members, self._inside = np.empty(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
 
     def outstanding(self, threshold: float) -> IntArray:
         """Nodes whose clipped step, times their curvature, exceeds the threshold."""
@@ -47,13 +52,13 @@ class LocalDescent:
     ) -> tuple[int, float, IntArray]:
         """Steps from the given nodes until none exceeds the threshold, or |g|^2 has fallen by ``excess``.
 
-        Returns the number of steps (-1 where over budget), the change of |g|^2, and the nodes whose gradient changed.
+        Returns the number of steps (-1 where over budget), the change of |g|^2, and the set: all nodes that moved are in it.
         """
         start = np.ascontiguousarray(nodes, dtype=np.int64)
         problem = (*compressed(self.graph), self.diagonal, self.lower, self.upper)
-        work = (self._queue, self._queued, self._reached, self._seen)
-        taken, change, reached = _descend(*problem, self.x, self.g, start, threshold, budget, -excess, *work)
-        return taken, change, self._reached[:reached].copy()
+        work = (self._members, self._inside)
+        taken, change, count = _descend(*problem, self.x, self.g, start, threshold, budget, -excess, *work)
+        return taken, change, self._members[:count].copy()
 
 
 @njit()
@@ -70,52 +75,50 @@ def _descend(
     threshold: float,
     budget: int,
     enough: float,
-    queue: IntArray,
-    queued: Any,
-    reached: IntArray,
-    seen: Any,
+    members: IntArray,
+    inside: Any,
 ) -> tuple[int, float, int]:
-    n = len(queue)
-    head = waiting = touched = 0
+    count = 0
     for i in nodes:
-        if not queued[i]:
-            queued[i] = True
-            queue[waiting] = i
-            waiting += 1
-            seen[i] = True
-            reached[touched] = i
-            touched += 1
+        if not inside[i]:
+            inside[i] = True
+            members[count] = i
+            count += 1
     taken = 0
     change = 0.0
-    while waiting > 0 and taken < budget and change > enough:
-        i = queue[head]
-        head = head + 1 if head + 1 < n else 0
-        waiting -= 1
-        queued[i] = False
-        d = min(max(x[i] - g[i] / diagonal[i], lower[i]), upper[i]) - x[i]
-        if abs(d) * diagonal[i] <= threshold:
-            continue
-        taken += 1
-        x[i] += d
-        for k in range(indptr[i], indptr[i + 1]):
-            j = indices[k]
-            move = data[k] * d
-            change += move * (2.0 * g[j] + move)
-            g[j] += move
-            if not seen[j]:
-                seen[j] = True
-                reached[touched] = j
-                touched += 1
-            if j != i and not queued[j] and abs(g[j]) > threshold:
-                queued[j] = True
-                at = head + waiting
-                queue[at if at < n else at - n] = j
-                waiting += 1
-    over = taken >= budget
-    while waiting > 0:
-        queued[queue[head]] = False
-        head = head + 1 if head + 1 < n else 0
-        waiting -= 1
-    for k in range(touched):
-        seen[reached[k]] = False
-    return -1 if over else taken, change, touched
+    largest = math.inf
+    while largest > threshold and taken < budget and change > enough:
+        largest = 0.0
+        at = 0
+        # The set grows while it is swept.
+        while at < count:
+            i = members[at]
+            at += 1
+            full = min(max(x[i] - g[i] / diagonal[i], lower[i]), upper[i]) - x[i]
+            size = abs(full) * diagonal[i]
+            if size <= IDLE * threshold:
+                continue
+            largest = max(largest, size)
+            taken += 1
+            d = min(max(x[i] + OMEGA * full, lower[i]), upper[i]) - x[i]
+            x[i] += d
+            for k in range(indptr[i], indptr[i + 1]):
+                j = indices[k]
+                move = data[k] * d
+                before = g[j]
+                after = before + move
+                g[j] = after
+                change += move * (before + after)
+                if abs(after) > threshold and not inside[j]:
+                    inside[j] = True
+                    members[count] = j
+                    count += 1
+        if largest <= threshold:
+            # Later steps may have lifted earlier nodes again.
+            for k in range(count):
+                i = members[k]
+                full = min(max(x[i] - g[i] / diagonal[i], lower[i]), upper[i]) - x[i]
+                largest = max(largest, abs(full) * diagonal[i])
+    for k in range(count):
+        inside[members[k]] = False
+    return -1 if taken >= budget else taken, change, count

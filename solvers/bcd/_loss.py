@@ -108,6 +108,8 @@ class LinearLoss(Loss):
     """
 
     curvature_bound: float = 1.0
+    # A number above every |l'|, if there is one: it keeps the rounding of scores far out from passing for a rounding of f.
+    steepest: float = math.inf
     n_outputs: int = 1
 
     def __init__(self, A: Any, sample_weight: Any, fit_intercept: bool) -> None:
@@ -167,11 +169,11 @@ class LinearLoss(Loss):
         """-l*(-theta) (n,), and magnitudes (n,) of which a few roundings bound the error of each."""
 
     def residual_radius(self, level: float) -> float:
-        """Bound on |sqrt(w) (b - z)| wherever f <= level, for losses that measure a residual; inf otherwise."""
+        """Bound on ``|sqrt(w) (b - z)|`` wherever f <= level, for losses that measure a residual; inf otherwise."""
         return math.inf
 
     def intercept_radius(self, level: float, reach: float) -> float:
-        """Bound on the intercepts of some minimiser with f <= level, if |a_i^T x| <= reach; inf where unknown."""
+        """Bound on the intercepts of some minimiser with f <= level, if ``|a_i^T x| <= reach``; inf where unknown."""
         return math.inf
 
     # -- products ------------------------------------------------------------------------------------------------
@@ -216,9 +218,14 @@ class LinearLoss(Loss):
         used = int(np.count_nonzero(lengths)) + 4
         drift = 0.0
         if used > 4:
-            moves = 2 * used * UNIT * self.design.row_norms * float(np.linalg.norm(matrix))
+            # Of the two bounds on |a_i| |x| the second is finite where columns of very different lengths make up for x.
+            by_rows = self.design.row_norms * float(np.linalg.norm(matrix))
+            moves = 2 * used * UNIT * np.fmin(by_rows, float(np.sqrt(self.design.squared_norms) @ lengths))
             heavy = np.ones(len(moves)) if self.weights is None else to_host(self.weights)
-            drift = float(np.sum((slopes + heavy * self.curvature_bound * moves) * moves))
+            slopes = slopes + heavy * self.curvature_bound * moves
+            if math.isfinite(self.steepest):
+                slopes = np.minimum(slopes, heavy * self.steepest)
+            drift = float(np.sum(slopes * moves))
         rows = 64 + (0 if self.device is None else self.design.n)
         return 2 * rows * UNIT * self.value(x, z) + 2 * drift + 8 * 2.0**-1074 * self.total_weight
 

@@ -93,7 +93,7 @@ class Huber(LinearLoss):
     def __init__(self, A: Any, b: Any, delta: float, *, sample_weight: Any = None, fit_intercept: bool = False) -> None:
         super().__init__(A, sample_weight, fit_intercept)
         self.b = self._per_row(b, "b", "(n,) targets")
-        self.delta = check_number("delta", delta, low=0.0, strict=True)
+        self.delta = self.steepest = check_number("delta", delta, low=0.0, strict=True)
         self.shape = (self.plain.p,)
         self.n_free = int(self.fit_intercept)
 
@@ -120,7 +120,7 @@ class Huber(LinearLoss):
         return linear - square, self.xp.abs(linear) + square
 
     def residual_radius(self, level: float) -> float:
-        """From sum w (delta |r| - delta^2/2) <= level, since sqrt(w) r is shorter than w r over the least sqrt(w)."""
+        """From ``sum w (delta |r| - delta^2/2) <= level``, since sqrt(w) r is shorter than w r over the least sqrt(w)."""
         if self.weights is None:
             smallest = 1.0
         else:
@@ -145,13 +145,16 @@ class Logistic(LinearLoss):
     """
 
     curvature_bound = 0.25
+    steepest = 1.0
 
     def __init__(self, A: Any, y: Any, *, sample_weight: Any = None, fit_intercept: bool = False) -> None:
         super().__init__(A, sample_weight, fit_intercept)
         self.y = self._per_row(y, "y", "(n,) labels, each -1 or +1")
         wrong = to_host(self.y)[np.abs(to_host(self.y)) != 1.0]
         if len(wrong):
-            raise InvalidProblemError(f"y must hold labels -1 or +1; got {wrong[0]!r} among {len(wrong)} others")
+            raise InvalidProblemError(
+                f"y must hold labels -1 or +1, as np.where(y == positive, 1, -1) makes them; got {float(wrong[0]):g}"
+            )
         self.shape = (self.plain.p,)
         self.n_free = int(self.fit_intercept)
 
@@ -214,6 +217,8 @@ class Softmax(LinearLoss):
 
     # diag(p) - p p^T is below (I - 11^T/K)/2 (Boehning 1992), whose diagonal is at most 1/2.
     curvature_bound = 0.5
+    # In the largest coordinate of a move of the scores: the entries of p - e_y sum to at most two in modulus.
+    steepest = 2.0
 
     def __init__(self, A: Any, y: Any, *, sample_weight: Any = None, fit_intercept: bool = False) -> None:
         super().__init__(A, sample_weight, fit_intercept)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from solvers._catalogue import entry_named
-from solvers._core.arrays import FloatArray, as_float_array
+from solvers._core.arrays import FloatArray, as_float_array, kind_of, to_host
 from solvers._core.backend import BACKENDS
 from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_common, check_integer
@@ -19,11 +19,11 @@ from solvers.bcd._box_cg import solve_by_cg
 from solvers.bcd._graph import solve_on_graph
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._paper import PaperSettings, descend, has_bounds, plan
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, composite, is_free
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._result import BCDResult
 from solvers.bcd._run import Run
+from solvers.bcd._separable_term import SeparableTerm
 from solvers.bcd._working_set import solve_working_sets
 
 __all__ = ["minimize_bcd"]
@@ -82,11 +82,11 @@ def minimize_bcd(
     method : {"auto", "paper"}
         ``"paper"`` runs exactly the partition, rule and update named. ``"auto"`` does so where one of them (or ``block_size``)
         is named; otherwise linear models with separable penalties are solved on working sets, sparse quadratics (with bounds
-        or without a penalty) by the graph engine, dense ones by conjugate gradients between the bounds, and the rest by the
-        paper's rules with large Newton blocks. The result's ``method`` says which ran: "paper", "working-set", "graph" or
-        "conjugate-gradient".
+        or without a penalty) by the graph engine, dense ones and those on devices by conjugate gradients between the bounds,
+        and the rest by the paper's rules with large Newton blocks. The result's ``method`` says which ran: "paper",
+        "working-set", "graph" or "conjugate-gradient".
     x0 : BCDResult or array of x's shape, optional
-        Where to start; zero (clipped) by default.
+        Where to start; zero (clipped) by default. An array must be of the same kind as the loss's data.
     tol : float
         The run ends as OPTIMAL once ``gap <= tol``.
     max_iter : int, optional
@@ -103,8 +103,8 @@ def minimize_bcd(
         Silent; a summary line; a table row per checkpoint (standard error).
     backend : {"auto", "numba", "array", "cupy"}
         ``"auto"``: where the loss's data live. Other arrays than NumPy's are for linear models, and for ``Quadratic`` with
-        bounds or without a penalty: products, Gram matrices and dual points stay on their device; coordinates are reported on
-        the host.
+        bounds or without a penalty: products, Gram matrices and dual points stay on their device, where ``x``, ``support`` and
+        the intercepts come back, too; single coordinates are moved on the host.
     options : mapping, optional
         "paper": ``check_every`` (10), ``approximation`` ("iht" or "greedy-addition", of "gsq" with variable blocks).
 
@@ -128,7 +128,7 @@ def minimize_bcd(
     *Algorithm.* Working sets are chosen by the GSL-q score among the coordinates that gap-safe screening leaves, and solved by
     proximal Newton steps (greedy descent by buckets on the Gram matrix or on columns, Anderson extrapolation of points and
     dual points, a Cholesky finish once signs are stable). Certificates are computed when they may end the run.
-    The graph engine eliminates a forest exactly and iterates on the Schur complement; bounds are found by projected
+    The graph engine eliminates a colour or a forest exactly and iterates on the Schur complement; bounds are found by projected
     over-relaxation; from an ``x0`` where few gradients stand out, only their surroundings move. Dense quadratics: conjugate
     gradients with proportioning (Dostal 2009).
 
@@ -237,15 +237,16 @@ def first_point(problem: Composite, x0: Any) -> FloatArray:
     tail: Any = np.zeros(loss.n_free)
     if isinstance(x0, Result):
         value: Any = getattr(x0, "x", None)
-        if value is None or np.shape(value) != loss.shape:
-            raise InvalidProblemError(f"x0 must be a result with x of shape {loss.shape}; got {np.shape(value)}")
+        if value is None or tuple(value.shape) != loss.shape:
+            got = "no x" if value is None else tuple(value.shape)
+            raise InvalidProblemError(f"x0 must be a result with x of shape {loss.shape}; got {got}")
         if loss.n_free:
-            tail = np.broadcast_to(np.asarray(x0.get("intercept", 0.0), dtype=np.float64), (loss.n_free,))
+            tail = np.broadcast_to(to_host(x0.get("intercept", 0.0)).astype(np.float64), (loss.n_free,))
     else:
-        value = x0
-    array = as_float_array(value, "x0", ndim=len(loss.shape), expected=f"a {loss.shape} array")
-    if not isinstance(array, np.ndarray):
-        raise BackendError("x0 must be a NumPy array or a result: iterates live on the host")
+        value, kind = x0, getattr(loss, "kind", "numpy")
+        if kind_of(value) != ("numpy" if kind == "sparse" else kind):
+            raise BackendError(f"x0 holds {kind_of(value)} data and the loss {kind} data; convert one explicitly")
+    array = to_host(as_float_array(value, "x0", ndim=len(loss.shape), expected=f"a {loss.shape} array"))
     if array.shape != loss.shape:
         raise InvalidProblemError(f"x0 must have shape {loss.shape}; got {array.shape}")
     return np.array(term.project(np.concatenate([array.reshape(-1), tail])))

@@ -9,12 +9,14 @@ import scipy.sparse
 
 from solvers._core.arrays import to_host
 from solvers._core.errors import InvalidProblemError
-from solvers.bcd._label_propagation import label_problem
+from solvers.bcd._group_term import GroupTerm
+from solvers.bcd._label_problem import label_problem
 from solvers.bcd._loss import LinearLoss, Loss
 from solvers.bcd._losses import Huber, LeastSquares, Logistic, Softmax
-from solvers.bcd._penalties import GroupTerm, SeparableTerm, Term
 from solvers.bcd._problem import composite
 from solvers.bcd._quadratic import Quadratic
+from solvers.bcd._separable_term import SeparableTerm
+from solvers.bcd._term import Term
 
 if TYPE_CHECKING:
     import cvxpy

@@ -15,7 +15,6 @@ from solvers._core.options import check_choice
 from solvers._core.result import Status
 from solvers.bcd._forest_kernels import greedy_forest
 from solvers.bcd._partitions import PARTITIONS, explicit_blocks, fixed_blocks, forest_partition, red_black
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, is_free
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._rules import (
@@ -29,6 +28,7 @@ from solvers.bcd._rules import (
     sparse_model_support,
 )
 from solvers.bcd._run import Run
+from solvers.bcd._separable_term import SeparableTerm
 from solvers.bcd._updates import UPDATES, Updater
 
 __all__ = ["PaperSettings", "Plan", "descend", "has_bounds", "plan"]

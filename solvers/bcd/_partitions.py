@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray, IntArray, dimensions
 from solvers._core.errors import InvalidProblemError
 from solvers.bcd._forest_kernels import greedy_forest
 
@@ -51,8 +51,10 @@ def explicit_blocks(value: Any, size: int, pieces: Sequence[IntArray]) -> list[I
     """Check a caller's list of index arrays: disjoint, covering all coordinates, splitting no group."""
     blocks = []
     seen = np.full(size, -1, dtype=np.int64)
+    if not isinstance(value, Iterable):
+        raise TypeError(f"blocks must be a name or a list of index arrays; got {value!r}")
     for k, block in enumerate(value):
-        index = np.asarray(block)
+        index = np.asarray(block) if dimensions(block) == 1 else np.empty(0)
         if index.ndim != 1 or len(index) == 0 or index.dtype.kind not in "iu":
             raise InvalidProblemError(f"blocks[{k}] must be a non-empty array of integers; got {block!r}")
         if int(index.min()) < 0 or int(index.max()) >= size:

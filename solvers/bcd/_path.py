@@ -46,6 +46,8 @@ def bcd_path(
         raise TypeError("bcd_path starts each run from the last and takes no x0")
     if not callable(penalty_family):
         raise InvalidProblemError(f"penalty_family must turn a number into a penalty; got {penalty_family!r}")
+    if not isinstance(lams, Iterable):
+        raise InvalidProblemError(f"lams must be a sequence of numbers; got {lams!r}")
     results: list[BCDResult] = []
     for lam in lams:
         start = results[-1] if results else None

@@ -15,6 +15,7 @@ from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 from solvers.bcd._forest_kernels import eliminate
 from solvers.bcd._quadratic import compressed
+from solvers.bcd._red_black import RedBlackSystem
 from solvers.bcd._schur import SchurSystem
 
 __all__ = ["FreeSystem"]
@@ -117,28 +118,28 @@ class FreeSystem:
                 return
             core = level.core()
         self._dense: tuple[FloatArray, bool] | None = None
-        self._schur: SchurSystem | None = None
+        self._core: RedBlackSystem | SchurSystem | None = None
         if 0 < core.shape[0] <= DENSE_CORE:
             try:
                 self._dense = scipy.linalg.cho_factor(core.toarray(), lower=True, check_finite=False)
             except np.linalg.LinAlgError:
                 self.sound = False
         elif core.shape[0]:
-            self._schur = SchurSystem(core)
-            self.sound = self._schur.sound
+            self._core = RedBlackSystem.of(core) or SchurSystem(core)
+            self.sound = self._core.sound
         self._reduced: list[FloatArray] = []
 
     @property
     def exact(self) -> bool:
         """Nothing is left to iterate."""
-        return self._schur is None
+        return self._core is None
 
     def sibling(self) -> FreeSystem:
         """The same factors with a state of its own."""
         other = FreeSystem.__new__(FreeSystem)
         other.__dict__.update(self.__dict__)
-        if self._schur is not None:
-            other._schur = self._schur.sibling()
+        if self._core is not None:
+            other._core = self._core.sibling()
         return other
 
     def begin(self, x: FloatArray, c: FloatArray) -> None:
@@ -149,15 +150,15 @@ class FreeSystem:
             c = level.reduce(c)
             self._reduced.append(c)
             c, x = c[level.nodes], x[level.nodes]
-        if self._schur is not None:
-            self._schur.begin(x, c)
+        if self._core is not None:
+            self._core.begin(x, c)
 
     def step(self, iterations: int, shrink: float) -> FloatArray | None:
         """Improve until the squared residual has shrunk by a factor; None where Q is not definite."""
         if self.exact:
             return self._solve()
-        assert self._schur is not None
-        inner = self._schur.step(iterations, shrink)
+        assert self._core is not None
+        inner = self._core.step(iterations, shrink)
         return None if inner is None else self._extended(inner)
 
     def _extended(self, inner: FloatArray) -> FloatArray:

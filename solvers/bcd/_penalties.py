@@ -1,376 +1,25 @@
 r"""Penalties phi: L1, elastic net, box, non-negativity, groups.
 
-A public penalty knows its parameters; ``term(shape, n_free)`` lays it out along the coordinates of a loss, intercepts free.
-:class:`Term` lists what engines and certificate ask. The first four penalties are one family,
-
-    phi_j(x) = lam_j |x| + l2_j x^2 / 2   for lower_j <= x <= upper_j,
-
-so compiled code knows only :class:`SeparableTerm`. A penalty of one's own is a subclass of :class:`Penalty` whose ``term``
-returns a :class:`Term`.
+A public penalty knows its parameters; ``term(shape, n_free)`` lays it out along the coordinates of a loss, intercepts free, as
+a :class:`Term`. The first four are one family, :class:`SeparableTerm`, the only one that compiled code knows. A penalty of
+one's own is a subclass of :class:`Penalty` whose ``term`` returns a :class:`Term`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from solvers._core.arrays import FloatArray, IntArray, freeze, kind_of
 from solvers._core.errors import BackendError, InvalidProblemError
-from solvers._core.linalg import UNIT
+from solvers.bcd._group_term import GroupTerm
+from solvers.bcd._separable_term import SeparableTerm, free_term
+from solvers.bcd._term import Term
 
-__all__ = [
-    "L1",
-    "Box",
-    "Conjugate",
-    "ElasticNet",
-    "GroupL2",
-    "GroupTerm",
-    "NonNegative",
-    "Penalty",
-    "SeparableTerm",
-    "Term",
-    "free_term",
-]
-
-
-@dataclass(frozen=True)
-class Conjugate:
-    """phi*(q) for a q known up to an error, split by what can be said.
-
-    Attributes
-    ----------
-    value : float
-        Upper bound of the finite part: the sum over coordinates (or groups) where the conjugate is finite.
-    magnitude : float
-        Sum of the absolute products added up in ``value``; a few roundings of it bound the error.
-    excess : (size,) array
-        How far q may lie outside the domain in each coordinate, >= 0; multiplied by a bound on |x_j| it completes the value.
-    """
-
-    value: float
-    magnitude: float
-    excess: FloatArray
-
-
-class Term(ABC):
-    """A penalty laid out along ``size`` coordinates."""
-
-    size: int
-
-    @abstractmethod
-    def value(self, x: FloatArray) -> float:
-        """phi(x); inf outside its domain."""
-
-    @abstractmethod
-    def start(self) -> FloatArray:
-        """A point of the domain, zero where zero is allowed."""
-
-    @abstractmethod
-    def project(self, x: FloatArray) -> FloatArray:
-        """The nearest point of the domain."""
-
-    @abstractmethod
-    def prox(self, v: FloatArray, curvature: FloatArray, block: IntArray) -> FloatArray:
-        """argmin over u of phi_b(u) + sum_i curvature_i (u_i - v_i)^2 / 2."""
-
-    @abstractmethod
-    def block_value(self, x: FloatArray, block: IntArray) -> FloatArray:
-        """phi of each coordinate of the block, or of each group (then blocks are unions of groups)."""
-
-    @abstractmethod
-    def distance(self, x: FloatArray, g: FloatArray) -> FloatArray:
-        """min over subgradients s of |g_i + s_i|, per coordinate; for groups their common share."""
-
-    @abstractmethod
-    def conjugate(self, q: FloatArray, error: FloatArray) -> Conjugate:
-        """An upper bound of phi* over all q' with |q' - q| <= error."""
-
-    @abstractmethod
-    def nearest_dual(self, q: FloatArray) -> FloatArray:
-        """The nearest point of the domain of phi*."""
-
-    @abstractmethod
-    def shrink(self, q: FloatArray, error: FloatArray) -> float:
-        """The largest s in [0, 1] that brings s q' into the domain of phi*, as far as scaling can."""
-
-    @abstractmethod
-    def radius(self, level: float) -> FloatArray:
-        """Bounds on |x_j| wherever phi(x) <= level."""
-
-    @abstractmethod
-    def pieces(self) -> list[IntArray]:
-        """Sets of coordinates that a block must not split."""
-
-    @property
-    def bounded(self) -> bool:
-        """Whether every coordinate has a radius."""
-        return bool(np.all(np.isfinite(self.radius(1.0))))
-
-
-@dataclass(frozen=True)
-class SeparableTerm(Term):
-    """lam |x| + l2 x^2 / 2 on [lower, upper], coordinate by coordinate; arrays of (size,)."""
-
-    lam: FloatArray
-    l2: FloatArray
-    lower: FloatArray
-    upper: FloatArray
-
-    @property
-    def size(self) -> int:  # type: ignore[override]
-        """Number of coordinates."""
-        return len(self.lam)
-
-    @property
-    def smooth(self) -> bool:
-        """Whether the term vanishes."""
-        return not (
-            np.any(self.lam) or np.any(self.l2) or np.isfinite(self.lower).any() or np.isfinite(self.upper).any()
-        )
-
-    @cached_property
-    def free(self) -> IntArray:
-        """Coordinates that neither a penalty nor a bound touches."""
-        index: IntArray = np.flatnonzero(self.lam == 0)
-        held = (self.l2[index] != 0) | np.isfinite(self.lower[index]) | np.isfinite(self.upper[index])
-        return np.asarray(index[~held])
-
-    @property
-    def bounded(self) -> bool:
-        """Whether every coordinate has a radius."""
-        return self._plain or super().bounded
-
-    @cached_property
-    def _plain(self) -> bool:
-        """Whether the term is a positive multiple of |x_j| everywhere."""
-        return bool(
-            np.min(self.lam, initial=1.0) > 0.0
-            and not np.any(self.l2)
-            and np.max(self.lower, initial=-np.inf) == -np.inf
-            and np.min(self.upper, initial=np.inf) == np.inf
-        )
-
-    @cached_property
-    def _allows_zero(self) -> bool:
-        return self._plain or bool(np.all((self.lower <= 0.0) & (self.upper >= 0.0)))
-
-    @cached_property
-    def _open(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Where a slope above lam (below -lam) leaves the domain of phi*; None if both hold everywhere."""
-        if self._plain:
-            return None
-        scalable = (self.l2 == 0) & (self.lam > 0)
-        up, down = np.isinf(self.upper) & scalable, np.isinf(self.lower) & scalable
-        return None if bool(np.all(up & down)) else (up, down)
-
-    def value(self, x: FloatArray) -> float:
-        """Sum of the coordinates' values."""
-        if self._plain:
-            return float(np.sum(self.lam * np.abs(x)))
-        if np.any(x < self.lower) or np.any(x > self.upper):
-            return math.inf
-        return float(np.sum(self.lam * np.abs(x)) + 0.5 * np.sum(self.l2 * x * x))
-
-    def start(self) -> FloatArray:
-        """Zero, clipped."""
-        return np.clip(np.zeros(self.size), self.lower, self.upper)
-
-    def project(self, x: FloatArray) -> FloatArray:
-        """Clip."""
-        return np.asarray(np.clip(x, self.lower, self.upper))
-
-    def prox(self, v: FloatArray, curvature: FloatArray, block: IntArray) -> FloatArray:
-        """Soft threshold, shrink, clip."""
-        lam, l2 = self.lam[block], self.l2[block]
-        pulled = np.sign(v) * np.maximum(np.abs(v) * curvature - lam, 0.0)
-        return np.asarray(np.clip(pulled / (curvature + l2), self.lower[block], self.upper[block]))
-
-    def block_value(self, x: FloatArray, block: IntArray) -> FloatArray:
-        """Value of each coordinate, x being the block's values."""
-        return np.asarray(self.lam[block] * np.abs(x) + 0.5 * self.l2[block] * x * x)
-
-    def distance(self, x: FloatArray, g: FloatArray) -> FloatArray:
-        """Distance of -g from the subdifferential."""
-        if self._plain:
-            return np.asarray(
-                np.where(x == 0.0, np.maximum(np.abs(g) - self.lam, 0.0), np.abs(g + self.lam * np.sign(x)))
-            )
-        total = g + self.l2 * x
-        low = np.where(x > 0, total + self.lam, total - self.lam)
-        high = np.where(x < 0, total - self.lam, total + self.lam)
-        low = np.where(x <= self.lower, -np.inf, low)
-        high = np.where(x >= self.upper, np.inf, high)
-        # 0 must lie in [low, high]: the range of g + s over subgradients s.
-        return np.asarray(np.maximum(np.maximum(low, -high), 0.0))
-
-    def nearest_dual(self, q: FloatArray) -> FloatArray:
-        """Clip at lam on open sides."""
-        flat = self.l2 == 0
-        low = np.where(flat & np.isinf(self.lower), -self.lam, -np.inf)
-        return np.asarray(np.clip(q, low, np.where(flat & np.isinf(self.upper), self.lam, np.inf)))
-
-    def _one_conjugate(self, q: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """phi* at the nearest point of its domain, the distance from there, and the size of the products added up."""
-        flat = self.l2 == 0
-        inside = self.nearest_dual(q)
-        slope = np.sign(inside) * np.maximum(np.abs(inside) - self.lam, 0.0)
-        peak = np.clip(slope / np.where(flat, 1.0, self.l2), self.lower, self.upper)
-        curved = inside * peak - self.lam * np.abs(peak) - 0.5 * self.l2 * peak * peak
-        # Without curvature the maximum is at an end or at the point nearest zero.
-        best, size = np.full(len(q), -np.inf), (np.abs(inside) + self.lam) * np.abs(peak)
-        for end in (np.clip(0.0, self.lower, self.upper), self.lower, self.upper):
-            at = np.where(np.isfinite(end), end, 0.0)
-            best = np.maximum(best, np.where(np.isfinite(end), inside * at - self.lam * np.abs(at), -np.inf))
-            size = np.maximum(size, (np.abs(inside) + self.lam) * np.abs(at))
-        return np.where(flat, best, curved), np.abs(q - inside), size
-
-    def conjugate(self, q: FloatArray, error: FloatArray) -> Conjugate:
-        """phi* is convex, so its maximum over an interval is at an end; it is 0 where |q| <= lam and 0 is allowed."""
-        if self._allows_zero and bool(np.all(np.abs(q) + error <= self.lam)):
-            return Conjugate(0.0, 0.0, np.zeros(len(q)))
-        below, excess_below, size_below = self._one_conjugate(q - error)
-        above, excess_above, size_above = self._one_conjugate(q + error)
-        # Values and excesses are maximised separately, which only enlarges their sum.
-        size = float(np.sum(np.maximum(size_below, size_above)))
-        return Conjugate(float(np.sum(np.maximum(below, above))), size, np.maximum(excess_below, excess_above))
-
-    def shrink(self, q: FloatArray, error: FloatArray) -> float:
-        """min lam_j / |q_j| over coordinates with an open side."""
-        if self._plain:
-            worst = float(np.max((np.abs(q) + error) / self.lam, initial=0.0))
-            return 1.0 if worst <= 1.0 else (1.0 - 8 * UNIT) / worst
-        if self._open is None:
-            most = np.abs(q) + error
-        else:
-            up, down = self._open
-            most = np.maximum(np.where(up, q + error, 0.0), np.where(down, error - q, 0.0))
-        over = most > self.lam
-        if not np.any(over):
-            return 1.0
-        return float(np.min(self.lam[over] / most[over])) * (1.0 - 8 * UNIT)
-
-    def radius(self, level: float) -> FloatArray:
-        """The least of what each part allows."""
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            by_lam = np.where(self.lam > 0, level / self.lam, np.inf)
-            by_l2 = np.where(self.l2 > 0, np.sqrt(2.0 * level / self.l2), np.inf)
-        by_ends = np.maximum(np.abs(self.lower), np.abs(self.upper))
-        return np.asarray(np.minimum(np.minimum(by_lam, by_l2), by_ends))
-
-    def pieces(self) -> list[IntArray]:
-        """Every coordinate alone."""
-        return [np.array([j]) for j in range(self.size)]
-
-
-@dataclass(frozen=True)
-class GroupTerm(Term):
-    """sum_g lam_g |x_g|, over ``members``; coordinates in no group are free.
-
-    ``group`` (size,) numbers the groups, -1 for free coordinates.
-    """
-
-    members: tuple[IntArray, ...]
-    lam: FloatArray
-    group: IntArray
-
-    @property
-    def size(self) -> int:  # type: ignore[override]
-        """Number of coordinates."""
-        return len(self.group)
-
-    def _norms(self, v: FloatArray) -> FloatArray:
-        held = self.group >= 0
-        group, size = self.group[held], np.abs(v[held])
-        most = np.zeros(len(self.members))
-        np.maximum.at(most, group, size)
-        # Powers of two are exact: squares neither overflow nor vanish.
-        unit = np.ldexp(1.0, np.clip(np.frexp(most)[1], -1000, 1000))
-        norms: FloatArray = unit * np.sqrt(np.bincount(group, weights=(size / unit[group]) ** 2, minlength=len(most)))
-        return norms
-
-    def _of(self, per_group: FloatArray, free: float) -> FloatArray:
-        if len(per_group) == 0:
-            return np.full(len(self.group), free)
-        return np.where(self.group >= 0, per_group[np.maximum(self.group, 0)], free)
-
-    def value(self, x: FloatArray) -> float:
-        """Weighted sum of norms."""
-        return float(np.sum(self.lam * self._norms(x)))
-
-    def start(self) -> FloatArray:
-        """Zero."""
-        return np.zeros(self.size)
-
-    def project(self, x: FloatArray) -> FloatArray:
-        """Everywhere allowed."""
-        return x
-
-    def prox(self, v: FloatArray, curvature: FloatArray, block: IntArray) -> FloatArray:
-        """Shrink each group's norm; curvature is the group's largest (one number per group is needed)."""
-        out = np.array(v)
-        mine = self.group[block]
-        for g in np.unique(mine[mine >= 0]):
-            at = np.flatnonzero(mine == g)
-            norm = float(np.linalg.norm(v[at]))
-            scale = self.lam[g] / float(np.max(curvature[at]))
-            out[at] *= max(0.0, 1.0 - scale / norm) if norm > 0 else 0.0
-        return out
-
-    def block_value(self, x: FloatArray, block: IntArray) -> FloatArray:
-        """Each group's value at its first coordinate of the block, zero elsewhere."""
-        out = np.zeros(len(block))
-        mine = self.group[block]
-        for g in np.unique(mine[mine >= 0]):
-            at = np.flatnonzero(mine == g)
-            out[at[0]] = self.lam[g] * float(np.linalg.norm(x[at]))
-        return out
-
-    def distance(self, x: FloatArray, g: FloatArray) -> FloatArray:
-        """|g_G + lam x_G/|x_G|| for groups away from zero, (|g_G| - lam)_+ at zero; spread over the group."""
-        norms = self._norms(x)
-        out = np.abs(g)
-        for k, at in enumerate(self.members):
-            if norms[k] > 0:
-                out[at] = np.abs(g[at] + self.lam[k] * x[at] / norms[k])
-            else:
-                size = float(np.linalg.norm(g[at]))
-                out[at] = np.abs(g[at]) * (max(0.0, size - self.lam[k]) / size if size > 0 else 0.0)
-        return out
-
-    def conjugate(self, q: FloatArray, error: FloatArray) -> Conjugate:
-        """Zero inside the balls |q_g| <= lam_g; the excess of a group is charged on each of its coordinates."""
-        most = self._norms(np.abs(q) + error) * (1.0 + 4 * UNIT * (len(q) + 4))
-        excess = self._of(np.maximum(most - self.lam, 0.0), 0.0)
-        return Conjugate(0.0, 0.0, np.where(self.group >= 0, excess, np.abs(q) + error))
-
-    def nearest_dual(self, q: FloatArray) -> FloatArray:
-        """Radial projection on the balls, rounded inwards; zero for free coordinates."""
-        norms = self._norms(q) * (1.0 + 4 * UNIT * (len(q) + 4))
-        factors = np.where(norms > self.lam, self.lam / np.where(norms > 0, norms, 1.0), 1.0)
-        return q * self._of(factors, 0.0)
-
-    def shrink(self, q: FloatArray, error: FloatArray) -> float:
-        """min lam_g / |q_g|."""
-        most = self._norms(np.abs(q) + error) * (1.0 + 4 * UNIT * (len(q) + 4))
-        over = (most > self.lam) & (self.lam > 0)
-        return float(np.min(self.lam[over] / most[over])) * (1.0 - 8 * UNIT) if np.any(over) else 1.0
-
-    def radius(self, level: float) -> FloatArray:
-        """level / lam_g."""
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return self._of(np.where(self.lam > 0, level / self.lam, np.inf), math.inf)
-
-    def pieces(self) -> list[IntArray]:
-        """The groups, then free coordinates one by one."""
-        return [
-            *(member for member in self.members if len(member)),
-            *(np.array([j]) for j in np.flatnonzero(self.group < 0)),
-        ]
+__all__ = ["L1", "Box", "ElasticNet", "GroupL2", "NonNegative", "Penalty"]
 
 
 class Penalty(ABC):
@@ -379,12 +28,6 @@ class Penalty(ABC):
     @abstractmethod
     def term(self, shape: tuple[int, ...], n_free: int) -> Term:
         """The penalty of an x of this shape, followed by ``n_free`` free coordinates."""
-
-
-def free_term(size: int) -> SeparableTerm:
-    """No penalty."""
-    zeros = np.zeros(size)
-    return SeparableTerm(zeros, zeros, np.full(size, -np.inf), np.full(size, np.inf))
 
 
 class L1(Penalty):
@@ -552,7 +195,7 @@ def _along(value: FloatArray, name: str, shape: tuple[int, ...], n_free: int, fr
         laid = value.reshape(-1)
     else:
         raise InvalidProblemError(f"{name} must be a number or have the shape of x, {shape}; got {value.shape}")
-    return np.concatenate([laid, np.full(n_free, free)])
+    return np.concatenate([laid, np.full(n_free, free)]) if n_free else np.array(laid)
 
 
 for _public in (Box, ElasticNet, GroupL2, L1, NonNegative, Penalty):

@@ -14,10 +14,12 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.jit import njit
 from solvers.bcd._certificate import LinearCertifier, LowerBound
 from solvers.bcd._loss import LinearLoss, Loss
-from solvers.bcd._penalties import Penalty, SeparableTerm, Term, free_term
+from solvers.bcd._penalties import Penalty
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._quadratic_certificate import Definiteness, QuadraticCertifier
 from solvers.bcd._result import Certificate, DualCertificate, PointCertificate
+from solvers.bcd._separable_term import SeparableTerm, free_term
+from solvers.bcd._term import Term
 
 __all__ = ["Composite", "DualView", "composite", "is_free"]
 
@@ -120,7 +122,9 @@ class Composite:
         """The bound of the dual point that x suggests (or of ``theta``)."""
         if isinstance(self.loss, Quadratic):
             proof = proof or Definiteness()
-            return self._quadratic.evaluate(x, proof), PointCertificate(x.copy(), proof.weights, proof.parents)
+            return self._quadratic.evaluate(x, proof), PointCertificate(
+                x.copy(), proof.weights, proof.parents, proof.least
+            )
         if isinstance(self.loss, LinearLoss):
             proposed, _, _ = self._linear.propose(self.loss.slopes(z) if theta is None else theta)
             evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
@@ -128,16 +132,23 @@ class Composite:
         return LowerBound(-math.inf, 0.0), None
 
     def linear_bound(
-        self, x: FloatArray, z: Array, proposal: Array | None = None
-    ) -> tuple[LowerBound, Certificate, DualView]:
-        """The bound of the dual point of the scores z (or ``proposal``), its certificate, and what its product shows."""
+        self, x: FloatArray, z: Array, proposal: Array | None = None, *, gradient: bool = False
+    ) -> tuple[LowerBound, Certificate, DualView, FloatArray | None]:
+        """The bound of the dual point of the scores z (or ``proposal``), its certificate, and what its product shows.
+
+        The gradient at z, too, where it is asked for beside a proposal of one output.
+        """
         assert isinstance(self.loss, LinearLoss)
         slopes = self.loss.slopes(z if proposal is None else proposal)
         proposed, multiple, exact = self._linear.propose(slopes)
-        evaluation = self._linear.evaluate(proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0)
+        along = self.loss.slopes(z) if gradient and proposal is not None and self.loss.n_outputs == 1 else None
+        evaluation = self._linear.evaluate(
+            proposed, lambda: self.level(x, z, margin=LEVEL_MARGIN), margin=3.0, along=along
+        )
         certificate = DualCertificate(np.array(to_host(evaluation.theta)))
+        beside = None if evaluation.beside is None else -evaluation.beside
         view = DualView.of(evaluation.bound.reestablished, evaluation.q, evaluation.scale * multiple, exact)
-        return evaluation.bound, certificate, view
+        return evaluation.bound, certificate, view, beside
 
     def proposed_dual(self, slopes: Array) -> tuple[Array, float, bool]:
         """The dual point that the slopes suggest, near which multiple of them it lies, and whether it is that multiple."""
@@ -156,7 +167,7 @@ class Composite:
             if weights is not None and (weights.shape != point.shape or weights.dtype != np.float64):
                 weights = None
             parents = None if certificate.parents is None else np.asarray(certificate.parents)
-            return self._quadratic.evaluate(point, Definiteness(weights, parents))
+            return self._quadratic.evaluate(point, Definiteness(weights, parents, certificate.least))
         if isinstance(self.loss, LinearLoss):
             if isinstance(certificate, DualCertificate):
                 theta = np.asarray(certificate.theta)
@@ -180,6 +191,11 @@ def composite(loss: Any, penalty: Any = None) -> Composite:
             f"bcd.Penalty; got {type(penalty).__name__}"
         )
     term = free_term(loss.size) if penalty is None else penalty.term(loss.shape, loss.n_free)
+    if not isinstance(term, Term):
+        raise TypeError(
+            f"{type(penalty).__name__}.term must return the term of a penalty of solvers.bcd, as "
+            f"bcd.L1(lam).term(shape, n_free); got {type(term).__name__}"
+        )
     if term.size != loss.size:
         raise InvalidProblemError(f"the penalty has {term.size} coordinates and the loss {loss.size}")
     return Composite(loss, term)

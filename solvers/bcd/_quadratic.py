@@ -1,4 +1,4 @@
-"""The quadratic loss f(x) = x^T Q x / 2 - c^T x, with Q symmetric positive semidefinite, sparse or dense."""
+"""The quadratic loss f(x) = x^T Q x / 2 - c^T x with Q symmetric and positive semidefinite, sparse or dense, on any device."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
 from solvers.bcd._design import sparse_matrix
+from solvers.bcd._device_matrix import DeviceMatrix, device_triplets
 from solvers.bcd._loss import Loss
 
 __all__ = ["Quadratic", "compressed", "diagonal_and_sums", "mirrors"]
@@ -34,11 +35,12 @@ class Quadratic(Loss):
 
     Parameters
     ----------
-    Q : (n, n) array_like or scipy.sparse
+    Q : (n, n) array_like or scipy.sparse, or (rows, columns, values, (n, n))
         Symmetric and positive semidefinite; graph Laplacians with some nodes removed are the sparse case in mind. Dense
-        arrays may be CuPy's or any array-API library's; they stay on their device.
+        arrays, and the triplets of sparse matrices without duplicates, may be CuPy's or any array-API library's; they stay
+        on their device. CuPy's own sparse matrices are taken, too.
     c : (n,) array_like
-        Of the same kind as a dense Q; NumPy's beside a sparse one.
+        Of the same kind as Q; NumPy's beside a scipy.sparse one.
 
     Raises
     ------
@@ -48,11 +50,16 @@ class Quadratic(Loss):
     """
 
     def __init__(self, Q: Any, c: Any) -> None:
-        self.kind = kind_of(Q)
+        self.remote: DeviceMatrix | None = None
+        triplets = device_triplets(Q, "Q")
+        self.kind = kind_of(Q if triplets is None else triplets[2])
         expected = "an (n, n) symmetric matrix"
         self.sparse: scipy.sparse.csc_array | None = None
         self.dense: Array = None
-        if self.kind == "sparse":
+        if triplets is not None:
+            self.remote = DeviceMatrix(*triplets)
+            shape = self.remote.shape
+        elif self.kind == "sparse":
             # The transpose of a CSR matrix is CSC at no cost, and a symmetric matrix is its own transpose.
             flip = Q.format == "csr" and Q.ndim == 2
             self.sparse = sparse_matrix(Q.T if flip else Q, "Q", expected)
@@ -77,10 +84,11 @@ class Quadratic(Loss):
         """Array namespace of the data; not stored, so that problems pickle."""
         return namespace_of(self.c)
 
-    def with_linear(self, c: FloatArray) -> Quadratic:
-        """The same Q with another c; Q is not checked again."""
+    def with_linear(self, c: Array) -> Quadratic:
+        """The same Q with another c of the same kind; Q is not checked again."""
         other = copy.copy(self)
-        other.c = other.host_c = freeze(np.asarray(c, dtype=np.float64))
+        other.c = freeze(np.asarray(c, dtype=np.float64)) if self.device is None else c
+        other.host_c = to_host(other.c)
         return other
 
     def _check(self) -> None:
@@ -98,12 +106,16 @@ class Quadratic(Loss):
 
     def _require_symmetry(self) -> None:
         if self.sparse is not None:
-            if mirrors(*compressed(self.sparse), np.empty(self.size)):
+            diagonal, sums = np.empty(self.size), np.empty(self.size)
+            if mirrors(*compressed(self.sparse), diagonal, sums):
+                self._rows = diagonal, sums
                 return
             difference = abs(self.sparse - self.sparse.T).tocoo()
             worst = int(np.argmax(difference.data)) if difference.nnz else -1
             most = float(difference.data[worst]) if worst >= 0 else 0.0
             row, column = (int(difference.row[worst]), int(difference.col[worst])) if worst >= 0 else (0, 0)
+        elif self.remote is not None:
+            row, column, most = self.remote.asymmetry()
         else:
             difference = self.xp.abs(self.dense - self.dense.T)
             row, column = divmod(int(self.xp.argmax(self.xp.reshape(difference, (-1,)))), self.size)
@@ -116,7 +128,9 @@ class Quadratic(Loss):
 
     @property
     def matrix(self) -> Any:
-        """Q, sparse or dense."""
+        """Q, sparse or dense, wherever it is."""
+        if self.remote is not None:
+            return self.remote
         return self.dense if self.sparse is None else self.sparse
 
     @cached_property
@@ -124,20 +138,18 @@ class Quadratic(Loss):
         """The diagonal of Q."""
         if self.sparse is not None:
             return self._rows[0]
+        if self.remote is not None:
+            return np.array(to_host(self.remote.diagonal))
         return np.array(to_host(self.xp.linalg.diagonal(self.dense)))
-
-    @cached_property
-    def _rows(self) -> tuple[FloatArray, FloatArray]:
-        assert self.sparse is not None
-        diagonal, sums = np.empty(self.size), np.empty(self.size)
-        diagonal_and_sums(*compressed(self.sparse), diagonal, sums)
-        return diagonal, sums
 
     @cached_property
     def row_sums(self) -> FloatArray:
         """Sums of the absolute values of the rows."""
         if self.sparse is not None:
             return self._rows[1]
+        if self.remote is not None:
+            ones = self.xp.ones(self.size, dtype=self.xp.float64, device=self.device)
+            return np.array(to_host(self.remote.absolute_product(ones)))
         return np.array(to_host(self.xp.sum(self.xp.abs(self.dense), axis=1)))
 
     @cached_property
@@ -145,19 +157,19 @@ class Quadratic(Loss):
         """Stored entries of each row."""
         if self.sparse is not None:
             return np.diff(self.sparse.indptr).astype(np.float64)
+        if self.remote is not None:
+            return self.remote.counts
         return np.full(self.size, float(self.size))
 
     @cached_property
     def dominance(self) -> float:
         """A lower bound on the least eigenvalue from Gershgorin's discs, rounding included."""
-        slack = 2 * UNIT * (self.row_counts + 4) * self.row_sums
-        return float(np.min(2.0 * self.lipschitz - self.row_sums - slack))
+        return _least_slack(self.lipschitz, self.row_sums, self.row_counts, -2 * UNIT)
 
     @cached_property
     def weakly_dominant(self) -> bool:
         """Whether no diagonal entry is below the sum of the others in its row by more than rounding explains."""
-        slack = 8 * UNIT * (self.row_counts + 4) * self.row_sums
-        return bool(np.all(2.0 * self.lipschitz - self.row_sums >= -slack))
+        return _least_slack(self.lipschitz, self.row_sums, self.row_counts, 8 * UNIT) >= 0.0
 
     @cached_property
     def curvature(self) -> float:
@@ -166,7 +178,8 @@ class Quadratic(Loss):
         Weakly dominant sparse matrices have better proofs than their least eigenvalue.
         """
         best = self.dominance
-        if best < 0 and self.size <= DENSE_CHECK and not (self.weakly_dominant and self.sparse is not None):
+        plain = self.dense is not None or (self.sparse is not None and not self.weakly_dominant)
+        if best < 0 and self.size <= DENSE_CHECK and plain:
             if self.sparse is None and self.device is not None:
                 least = float(self.xp.linalg.eigvalsh(self.dense)[0])
             else:
@@ -180,7 +193,7 @@ class Quadratic(Loss):
         """Q x."""
         if self.sparse is not None:
             return np.asarray(self.sparse @ x)
-        return self.dense @ (x if self.device is None else self.xp.asarray(x, device=self.device))
+        return self.matrix @ (x if self.device is None else self.xp.asarray(x, device=self.device))
 
     def value(self, x: FloatArray, z: Array) -> float:
         """f."""
@@ -193,12 +206,14 @@ class Quadratic(Loss):
         return float(np.sum(size * most)) * UNIT * 2 * (float(np.max(self.row_counts)) + 64)
 
     def image_and_size(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Q x and |Q| |x|, on the host."""
+        """``Q x`` and ``|Q| |x|``, on the host."""
         if self.sparse is not None:
             image, most = np.empty(self.size), np.empty(self.size)
             _image_and_size(*compressed(self.sparse), np.asarray(x), image, most)
             return image, most
         there = x if self.device is None else self.xp.asarray(x, device=self.device)
+        if self.remote is not None:
+            return to_host(self.remote @ there), to_host(self.remote.absolute_product(self.xp.abs(there)))
         return to_host(self.dense @ there), to_host(self.xp.abs(self.dense) @ self.xp.abs(there))
 
     def gradient(self, z: Array) -> FloatArray:
@@ -237,24 +252,39 @@ class Quadratic(Loss):
 
 
 @njit()
-def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray) -> bool:
-    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal.
+def mirrors(data: FloatArray, indices: IntArray, indptr: IntArray, diagonal: FloatArray, sums: FloatArray) -> bool:
+    """Whether a canonical CSC matrix equals its transpose, structure included; fills the diagonal, and the sums of |Q|
+    unless ``sums`` is empty.
 
     Columns are walked like rows: the mirror image of an entry is the next of its row that has not been met.
     """
     n = len(indptr) - 1
     ahead = indptr[:-1].copy()
+    summed = len(sums) > 0
     for j in range(n):
-        diagonal[j] = 0.0
+        diagonal[j] = total = 0.0
         for k in range(indptr[j], indptr[j + 1]):
             i = indices[k]
+            if summed:
+                total += abs(data[k])
             if i == j:
                 diagonal[j] = data[k]
             mirror = ahead[i]
             if mirror >= indptr[i + 1] or indices[mirror] != j or data[mirror] != data[k]:
                 return False
             ahead[i] = mirror + 1
+        if summed:
+            sums[j] = total
     return True
+
+
+@njit()
+def _least_slack(diagonal: FloatArray, sums: FloatArray, counts: FloatArray, rounding: float) -> float:
+    """min of Q_ii - sum_j |Q_ij| over j other than i, plus a share of the roundings of a row."""
+    least = np.inf
+    for i in range(len(diagonal)):
+        least = min(least, 2.0 * diagonal[i] - sums[i] + rounding * (counts[i] + 4.0) * sums[i])
+    return least
 
 
 @njit()

@@ -12,7 +12,7 @@ The inverse is bounded without a factorisation, by what a :class:`Definiteness` 
 
 * a spanning forest, for diagonally dominant Q (:mod:`solvers.bcd._spanning_forest`);
 * w > 0 with s = (2 diag Q - |Q|) w > 0: then |Q^{-1} v| <= max_j (|v_j| / s_j) w (comparison matrices, Ostrowski 1937);
-* a proved least eigenvalue.
+* a proved least eigenvalue (:mod:`solvers.bcd._least_eigenvalue`, or all of them for small matrices).
 
 Where Q is not known to be definite, radii of the bounds charge what lies outside the domain. Nothing here is used by the
 iterations except what they read from its answers.
@@ -28,10 +28,12 @@ import numpy as np
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
-from solvers.bcd._certificate import UNDERFLOW, LowerBound
-from solvers.bcd._penalties import SeparableTerm, Term
+from solvers.bcd._certificate import SUBNORMAL, UNDERFLOW, LowerBound
+from solvers.bcd._least_eigenvalue import least_eigenvalue_exceeds
 from solvers.bcd._quadratic import Quadratic, compressed
+from solvers.bcd._separable_term import SeparableTerm
 from solvers.bcd._spanning_forest import SpanningForest, spanning_forest
+from solvers.bcd._term import Term
 
 __all__ = ["Definiteness", "QuadraticCertifier"]
 
@@ -40,10 +42,11 @@ SUM_BLOCK = 512
 
 
 class Definiteness(NamedTuple):
-    """What may prove Q positive definite; nothing is assumed about either."""
+    """What may prove Q positive definite; nothing is assumed about it."""
 
     weights: FloatArray | None = None
     parents: IntArray | None = None
+    least: float | None = None
 
 
 class Plane(NamedTuple):
@@ -76,9 +79,10 @@ class QuadraticCertifier:
         slack = float(np.sum(size * error)) + 64 * UNIT * float(np.sum(size * most))
         plane = Plane(loss.host_c - image, error, energy, slack)
         sums = self.sound_weights(proof.weights)
-        if sums is None and not loss.curvature > 0:
+        least = max(loss.curvature, self._eigenvalue(proof.least))
+        if sums is None and not least > 0:
             return self._by_radius(point, plane)
-        bounds = [self._by_curvature(point, plane, q, proof.weights, sums) for q in self._splits(point, plane.q)]
+        bounds = [self._by_curvature(point, plane, q, least, proof.weights, sums) for q in self._splits(point, plane.q)]
         return max(bounds, key=lambda bound: bound.published)
 
     # -- what bounds the inverse ---------------------------------------------------------------------------------
@@ -98,6 +102,17 @@ class QuadraticCertifier:
             loss.proofs["forest"] = checked, found
         assert found is None or isinstance(found, SpanningForest)
         return found
+
+    def _eigenvalue(self, least: float | None) -> float:
+        """``least`` where it has been proved to be no more than the least eigenvalue; kept with the data."""
+        loss = self.loss
+        if not isinstance(least, float) or loss.dense is None or loss.device is not None:
+            return -math.inf
+        checked, holds = loss.proofs.get("least", (math.nan, False))
+        if checked != least:
+            holds = least_eigenvalue_exceeds(loss.dense, least)
+            loss.proofs["least"] = least, holds
+        return least if holds else -math.inf
 
     def sound_weights(self, weights: FloatArray | None) -> FloatArray | None:
         """s = (2 diag Q - |Q|) w, rounded down, if w and s are positive."""
@@ -156,6 +171,7 @@ class QuadraticCertifier:
         point: FloatArray,
         plane: Plane,
         inside: FloatArray,
+        least: float,
         weights: FloatArray | None,
         sums: FloatArray | None,
     ) -> LowerBound:
@@ -167,9 +183,11 @@ class QuadraticCertifier:
         charge = math.inf
         if sums is not None:
             assert weights is not None
-            charge = min(charge, 0.5 * float(np.sum(size * weights)) * float(np.max(size / sums)))
-        if self.loss.curvature > 0:
-            charge = min(charge, 0.5 * float(np.sum(size * size)) / self.loss.curvature)
+            charge = min(charge, 0.5 * float(np.sum(size * (weights * float(np.max(size / sums))))))
+        if least > 0:
+            charge = min(charge, 0.5 * float(np.sum(size * (size / least))))
+        # Divided before they are squared: small residuals over a small Q need not be a small charge.
+        charge += 8 * SUBNORMAL * len(size)
         value = plane.energy - exact.value - float(np.sum(v * point)) - charge * (1 + 1e-12)
         if not math.isfinite(value):
             return LowerBound(-math.inf, 0.0)

@@ -37,11 +37,14 @@ class PointCertificate:
         w > 0 with ``(2 diag(Q) - |Q|) w > 0``, which proves that Q is positive definite and bounds its inverse.
     parents : (size,) int64 or None
         A spanning forest of the graph of Q (-1 at roots), which proves the same for diagonally dominant Q, more sharply.
+    least : float or None
+        A number that no eigenvalue of a dense Q is below, which one Cholesky factorisation proves.
     """
 
     point: FloatArray
     weights: FloatArray | None = None
     parents: IntArray | None = None
+    least: float | None = None
     kind: Literal["point"] = "point"
 
 
@@ -51,7 +54,8 @@ Certificate = DualCertificate | PointCertificate
 class BCDResult(Result):
     """A minimiser with a proved bound on the minimum.
 
-    Besides the fields of :class:`solvers.Result`:
+    Besides the fields of :class:`solvers.Result`; arrays of x are of the kind and on the device of the loss's data, those of
+    the certificate are NumPy's:
 
     Attributes
     ----------

@@ -10,7 +10,7 @@ from solvers._core.arrays import Array, FloatArray
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 from solvers._core.result import Status
-from solvers.bcd._definiteness import propose_definiteness
+from solvers.bcd._definiteness import needs_factors, propose_definiteness, seconds_of_factors
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._problem import Composite, DualView
 from solvers.bcd._quadratic import Quadratic
@@ -77,38 +77,52 @@ class Run:
         if certificate is not None:
             self.monitor.prove(bound.published, certificate)
 
-    def certify_linear(self, x: FloatArray, z: Array, proposal: Array | None = None) -> DualView:
-        """Offer a point and the bound of the dual point of its scores (or of a proposal); returns what its product shows."""
+    def certify_linear(self, x: FloatArray, z: Array, proposal: Array | None = None, *, last: bool = False) -> DualView:
+        """Offer a point and the bound of the dual point of its scores (or of a proposal); returns what its product shows.
+
+        ``last`` says that the run is likely to end here: then the result's gradient is found in the same pass.
+        """
         fun = self.latest = self.problem.objective(x, z)
         if math.isnan(fun):
             self.monitor.finish(Status.NUMERICAL_ERROR)
-        bound, certificate, view = self.problem.linear_bound(x, z, proposal)
+        bound, certificate, view, gradient = self.problem.linear_bound(x, z, proposal, gradient=last)
+        if proposal is None and view.exact:
+            gradient = view.gradient
         point = x.copy()
         if self.monitor.incumbent(point, fun):
-            self._gradient = (point, view.gradient) if view.exact and proposal is None else None
+            self._gradient = None if gradient is None else (point, gradient)
         self.monitor.prove(bound.published, certificate)
         return view
 
     def settle(self) -> None:
-        """Hold the bound against the final point where it rests on radii, which depend on the objective attained.
+        """Recompute the objective of the final point, and hold the bound against it where it rests on radii.
 
-        A later point may have a lower objective and a larger rounding error than the one that the bound was found at.
+        Scores are carried along with the steps and drift. Radii depend on the objective attained: a later point may have a
+        lower objective and a larger rounding error than the one that the bound was found at.
         """
         problem, monitor = self.problem, self.monitor
-        if not isinstance(problem.loss, LinearLoss) or problem.term.bounded:
+        if not isinstance(problem.loss, LinearLoss):
             return
-        final = problem.rebound(monitor.certificate, monitor.x, problem.loss.image(monitor.x))
-        if final.reestablished < monitor.bound:
-            monitor.bound = max(final.published, 0.0)
-            if monitor.status is Status.OPTIMAL and monitor.gap > monitor.common.tol:
-                monitor.status = Status.CONVERGED
+        z = problem.loss.image(monitor.x)
+        monitor.fun = problem.objective(monitor.x, z)
+        if not problem.term.bounded:
+            final = problem.rebound(monitor.certificate, monitor.x, z)
+            if final.reestablished < monitor.bound:
+                monitor.bound = max(final.published, 0.0)
+        if monitor.status is Status.OPTIMAL and monitor.gap > monitor.common.tol:
+            monitor.status = Status.CONVERGED
 
     def definiteness(self) -> Definiteness:
         """What proves a quadratic positive definite, found once."""
         if self._proof is None:
             loss = self.problem.loss
-            self._proof = propose_definiteness(loss) if isinstance(loss, Quadratic) else Definiteness()
+            self._proof = Definiteness()
+            if isinstance(loss, Quadratic) and self._affords_proof(loss):
+                self._proof = propose_definiteness(loss)
         return self._proof
+
+    def _affords_proof(self, loss: Quadratic) -> bool:
+        return not needs_factors(loss) or self.monitor.affords(seconds_of_factors(loss))
 
     def diverging(self) -> bool:
         """End the run as UNBOUNDED where the objective runs away and nothing is proved."""
@@ -122,15 +136,19 @@ class Run:
         loss = self.problem.loss
         flat: FloatArray = monitor.x
         count = math.prod(loss.shape)
-        x = flat[:count].reshape(loss.shape)
         tail = flat[count:]
-        intercept = 0.0 if len(tail) == 0 else float(tail[0]) if len(tail) == 1 else tail.copy()
-        fields = monitor.fields() | {"x": x.copy()}
+        intercept = 0.0 if len(tail) == 0 else float(tail[0]) if len(tail) == 1 else self._home(tail.copy())
+        fields = monitor.fields() | {"x": self._home(flat[:count].reshape(loss.shape).copy())}
         if self._gradient is not None and self._gradient[0] is flat:
             kkt = float(np.max(self.problem.term.distance(flat, self._gradient[1])))
         else:
             kkt = self.problem.kkt(flat, loss.image(flat))
-        return BCDResult(**fields, support=np.flatnonzero(flat[:count]), intercept=intercept, kkt=kkt)
+        return BCDResult(**fields, support=self._home(np.flatnonzero(flat[:count])), intercept=intercept, kkt=kkt)
+
+    def _home(self, values: np.ndarray) -> Array:
+        """A host array in the kind and on the device of the loss's data."""
+        device = getattr(self.problem.loss, "device", None)
+        return values if device is None else self.problem.loss.xp.asarray(values, device=device)  # type: ignore[attr-defined]
 
 
 def shrink_wanted(monitor: Monitor, first: float = 0.1) -> float:

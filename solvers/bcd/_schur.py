@@ -29,12 +29,38 @@ from solvers.bcd._schur_kernels import (
     schur_cg,
 )
 
-__all__ = ["SchurSystem"]
+__all__ = ["SchurSystem", "coarse_space"]
 
 # Large graphs whose slack is below this share of the diagonal get a coarse space of about so many aggregates.
 COARSE_NODES = 5000
 COARSE_GROUND = 0.01
 AGGREGATES = 500
+
+
+# Aggregates and inverse where none is wanted.
+NO_COARSE_SPACE = np.zeros(1, dtype=np.int64), np.empty((0, 0))
+
+
+def coarse_space(graph: scipy.sparse.csr_array, diagonal: FloatArray, sums: FloatArray) -> tuple[IntArray, FloatArray]:
+    """The aggregate of each node, and the inverse of the coarse matrix; empty where not wanted.
+
+    ``sums`` are those of the absolute values of the rows.
+    """
+    csr = compressed(graph)
+    n = graph.shape[0]
+    if n < COARSE_NODES:
+        return NO_COARSE_SPACE
+    if float(np.sum(np.maximum(2.0 * diagonal - sums, 0.0))) > COARSE_GROUND * float(np.sum(diagonal)):
+        return NO_COARSE_SPACE
+    member, count = aggregates(*csr, -(-n // AGGREGATES))
+    if count > 4 * AGGREGATES:
+        return NO_COARSE_SPACE
+    try:
+        factor = scipy.linalg.cho_factor(coarse_matrix(*csr, member, count), lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return NO_COARSE_SPACE
+    inverse = scipy.linalg.cho_solve(factor, np.eye(count), check_finite=False)
+    return member, np.ascontiguousarray(inverse)
 
 
 class _Factor:
@@ -85,29 +111,11 @@ class SchurSystem:
         self._across = couplings(*csr, self.first.order, outside, place)
         self._own = couplings(*csr, self.second.order, outside, place)
         self._plain = not np.any(self.second.ratio)
-        self._member, self._coarse = self._coarse_space()
-        self._rho = -1.0
-
-    def _coarse_space(self) -> tuple[IntArray, FloatArray]:
-        """The aggregate of each node of the rest, and the inverse of the coarse matrix; empty where not wanted."""
-        csr = compressed(self.graph)
-        n = self.graph.shape[0]
-        nothing = np.zeros(1, dtype=np.int64), np.empty((0, 0))
-        if n < COARSE_NODES or not self.sound:
-            return nothing
         diagonal, sums = np.empty(n), np.empty(n)
         diagonal_and_sums(*csr, diagonal, sums)
-        if float(np.sum(np.maximum(2.0 * diagonal - sums, 0.0))) > COARSE_GROUND * float(np.sum(diagonal)):
-            return nothing
-        member, count = aggregates(*csr, -(-n // AGGREGATES))
-        if count > 4 * AGGREGATES:
-            return nothing
-        try:
-            factor = scipy.linalg.cho_factor(coarse_matrix(*csr, member, count), lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            return nothing
-        inverse = scipy.linalg.cho_solve(factor, np.eye(count), check_finite=False)
-        return member[self.second.order], np.ascontiguousarray(inverse)
+        member, self._coarse = coarse_space(graph, diagonal, sums) if self.sound else NO_COARSE_SPACE
+        self._member = member[self.second.order] if len(self._coarse) else member
+        self._rho = -1.0
 
     def sibling(self) -> SchurSystem:
         """The same factors with a state of its own."""

@@ -22,8 +22,8 @@ import numpy as np
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers.bcd import _kernels_array, _kernels_numba
 from solvers.bcd._loss import LinearLoss
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, DualView
+from solvers.bcd._separable_term import SeparableTerm
 
 __all__ = ["Face"]
 

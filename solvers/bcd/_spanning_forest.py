@@ -37,6 +37,8 @@ LARGEST_TAU = 0.5
 LARGEST_RELATIVE_ERROR = 0.05
 # Running errors are themselves computed with rounding.
 MARGIN = 1.01
+# The spacing of subnormal numbers.
+SUBNORMAL = 2.0**-1074
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _factor(
         passed = part * slack[i]
         slack[p] += passed
         # a s / (s + a) falls by a^2 d / ((s + a) (s + a - d)) where s falls by d.
-        ratio_error[p] += part * (weight / least) * doubt + 6 * UNIT * passed + 2 * UNIT * slack[p]
+        ratio_error[p] += part * (weight / least) * doubt + 6 * UNIT * passed + 2 * UNIT * slack[p] + 2 * SUBNORMAL
         ratio_error[i] = part * (doubt / least + 4 * UNIT)
         ratio[i] = -ratio[i] / D
         children[p] -= 1
@@ -211,8 +213,9 @@ def _charge(
         p = parents[i]
         size = abs(t[i])
         doubt = error[i]
-        most += (size + MARGIN * doubt) * (size + MARGIN * doubt) / pivot[i]
-        plain += size * size / pivot[i]
+        # Squares of small entries would underflow before small pivots divide them.
+        most += (size + MARGIN * doubt) * ((size + MARGIN * doubt) / pivot[i]) + 8 * SUBNORMAL
+        plain += size * (size / pivot[i])
         if p >= 0:
             t[p] += ratio[i] * t[i]
             part = abs(ratio[i])

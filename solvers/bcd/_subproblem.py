@@ -22,10 +22,10 @@ import scipy.linalg
 from solvers._core.arrays import Array, FloatArray, IntArray, to_host
 from solvers.bcd._design import DenseDesign
 from solvers.bcd._gram import GRAM_SIZE, GramCache, weighted_gram
-from solvers.bcd._kernels_numba import BUCKET, column_norms, column_products, gram_descent, residual_descent
+from solvers.bcd._kernels_numba import column_norms, column_products, gram_descent, principal, residual_descent
 from solvers.bcd._loss import LinearLoss
 from solvers.bcd._losses import LeastSquares
-from solvers.bcd._penalties import SeparableTerm
+from solvers.bcd._separable_term import SeparableTerm
 
 __all__ = ["Move", "Parts", "Subproblem", "extrapolation", "slopes_along"]
 
@@ -48,6 +48,9 @@ SLOW = 12
 FLAT = 1e-10
 # A row of a Gram matrix streams; the entries of a sparse column do not.
 STREAMING = 4.0
+# An epoch on columns moves the coordinates whose step is above this share of the largest: to find a step takes as long as to
+# make it, so hardly any is left for later.
+COLUMN_BUCKET = 0.01
 
 
 @dataclass
@@ -174,16 +177,18 @@ class Subproblem:
         if not on_gram:
             return self._on_columns(h, g, start, working, parts, tolerance)
         loss = self.loss
-        gram = self.cache.gram
+        gram, block = self.cache.gram, None
         if h is not None:
-            gram = weighted_gram(loss, working, h)
+            block = loss.design.columns(working) if isinstance(loss.design, DenseDesign) else None
+            gram = weighted_gram(loss, working, h, block)
             gram[np.diag_indices(len(gram))] += FLAT * loss.lipschitz[working]
         fresh, ahead = _on_gram(gram, g, start, parts, tolerance)
         if h is None:
             block = self.cache.block
             image = block @ loss.to_device(fresh - start)
             return _Solution(fresh, image, None if ahead is None else block @ loss.to_device(ahead - start))
-        image = loss.design.times_block(working, loss.to_device(fresh - start))
+        step = loss.to_device(fresh - start)
+        image = loss.design.times_block(working, step) if block is None else block @ step
         return _Solution(fresh, image, None)
 
     def _curvature(self, z: Array, cautious: bool) -> Array:
@@ -219,7 +224,7 @@ class Subproblem:
         n = loss.design.n
         matrix = loss.design.kernel
         if h is None:
-            h = np.ones(n) if loss.weights is None else np.asarray(loss.weights)
+            h = loss.weights
             squares = loss.lipschitz[working]
         else:
             h = np.ascontiguousarray(h)
@@ -227,28 +232,34 @@ class Subproblem:
             column_norms(matrix, working, h, squares)
             squares += FLAT * loss.lipschitz[working]
         x, u = start.copy(), np.zeros(n)
-        points, images = [x.copy()], [u.copy()]
+        v = u if h is None else np.zeros(n)
+        points, images = np.empty((ANDERSON + 2, len(x))), np.empty((ANDERSON + 2, n))
+        points[0], images[0], kept = x, u, 1
         threshold, ahead = 0.0, None
         for epoch in range(20 * ROUNDS):
-            largest = residual_descent(matrix, working, h, squares, g, u, x, *parts.arrays, threshold)
-            points.append(x.copy())
-            images.append(u.copy())
-            threshold = BUCKET * largest
-            if largest > tolerance and len(points) <= ANDERSON + 1:
+            largest = residual_descent(matrix, working, h, squares, g, u, v, x, *parts.arrays, threshold)
+            points[kept], images[kept] = x, u
+            kept += 1
+            threshold = COLUMN_BUCKET * largest
+            if largest > tolerance and kept <= ANDERSON + 1:
                 continue
-            combined = extrapolation(images, h)
+            combined = extrapolation(images[:kept], h)
+            past = slice(kept - (0 if combined is None else len(combined)), kept)
             if combined is not None and epoch >= SLOW:
-                ahead = combined @ np.array(images[-len(combined) :])
+                ahead = combined @ images[past]
             if largest <= tolerance:
                 break
             if combined is not None:
-                trial = parts.clip(combined @ np.array(points[-len(combined) :]))
-                image = loss.design.times_block(working, trial - start)
-                here = float(g @ (x - start)) + 0.5 * float(np.sum(h * u * u)) + parts.change(start, x)
-                there = float(g @ (trial - start)) + 0.5 * float(np.sum(h * image * image)) + parts.change(start, trial)
+                mixed, image = combined @ points[past], combined @ images[past]
+                trial = parts.clip(mixed)
+                if np.any(trial != mixed):
+                    image = loss.design.times_block(working, trial - start)
+                here = float(g @ (x - start)) + 0.5 * _square(u, h) + parts.change(start, x)
+                there = float(g @ (trial - start)) + 0.5 * _square(image, h) + parts.change(start, trial)
                 if there < here:
                     x, u = trial, np.ascontiguousarray(image)
-            points, images = [x.copy()], [u.copy()]
+                    v = u if h is None else h * u
+            points[0], images[0], kept = x, u, 1
         return _Solution(x, u, ahead)
 
 
@@ -256,13 +267,17 @@ def slopes_along(loss: LinearLoss, slopes: Array, working: IntArray) -> FloatArr
     """A_W^T W slopes, on the host."""
     if loss.device is not None or isinstance(loss.design, DenseDesign):
         return to_host(loss.design.adjoint_block(working, loss.weighted(slopes)))
-    h = np.ones(loss.design.n) if loss.weights is None else np.asarray(loss.weights)
     out = np.empty(len(working))
-    column_products(loss.design.kernel, working, h, slopes, out)
+    column_products(loss.design.kernel, working, loss.weights, slopes, out)
     return out
 
 
-def extrapolation(points: list[FloatArray], weights: FloatArray | None = None) -> FloatArray | None:
+def _square(u: FloatArray, h: FloatArray | None) -> float:
+    """sum_i h_i u_i^2; h None stands for ones."""
+    return float(u @ u) if h is None else float(u @ (h * u))
+
+
+def extrapolation(points: list[FloatArray] | FloatArray, weights: FloatArray | None = None) -> FloatArray | None:
     """Anderson's coefficients c, summing to one, of the last points: those that minimise ``|sum c_k (p_k - p_{k-1})|``.
 
     None where there are fewer than two differences or they are dependent.
@@ -334,7 +349,8 @@ def _newton_on_support(
 
     Coordinates stop where their sign would change or a bound is passed; shorter steps stop fewer of them.
     """
-    hessian = gram[np.ix_(index, index)]
+    hessian = np.empty((len(index), len(index)))
+    principal(gram, index, hessian)
     diagonal = np.diagonal(hessian).copy()
     at = x[index]
     some = Parts(parts.lam[index], parts.l2[index], parts.lower[index], parts.upper[index])

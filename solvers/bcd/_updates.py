@@ -22,10 +22,10 @@ import numpy as np
 from solvers._core.arrays import Array, FloatArray, IntArray
 from solvers.bcd._forest_kernels import forest_direction
 from solvers.bcd._kernels_numba import gram_descent
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import Composite, is_free
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._rules import solve_psd
+from solvers.bcd._separable_term import SeparableTerm
 
 __all__ = ["UPDATES", "Updater"]
 

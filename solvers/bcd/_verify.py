@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from solvers._core.arrays import to_host
 from solvers._core.linalg import UNIT
 from solvers._core.proofs import judge
 from solvers._core.result import Verification
-from solvers.bcd._label_propagation import PropagationResult, label_problem
+from solvers.bcd._label_problem import label_problem
+from solvers.bcd._label_propagation import PropagationResult
 from solvers.bcd._problem import composite
 from solvers.bcd._result import BCDResult
 
@@ -31,13 +33,13 @@ def verify_minimize_bcd(
     del blocks, rule, update, block_size
     problem = composite(loss, penalty)
     loss = problem.loss
-    x = np.asarray(result.x)
-    intercept = np.atleast_1d(np.asarray(result.intercept, dtype=np.float64))
+    x = to_host(result.x)
+    intercept = np.atleast_1d(to_host(result.intercept).astype(np.float64))
     if x.shape != loss.shape or x.dtype.kind != "f" or not np.isfinite(x).all():
         return _refused(f"x must be finite, of shape {loss.shape}")
     if (loss.n_free and intercept.shape != (loss.n_free,)) or not np.isfinite(intercept).all():
         return _refused("intercept has the wrong shape or is not finite")
-    if not np.array_equal(np.asarray(result.support), np.flatnonzero(x)):
+    if not np.array_equal(to_host(result.support), np.flatnonzero(x)):
         return _refused("support is not that of x")
     flat = np.concatenate([x.reshape(-1), intercept if loss.n_free else np.zeros(0)])
     z = loss.image(flat)
@@ -57,7 +59,7 @@ def verify_minimize_bcd(
 def verify_label_propagation(result: PropagationResult, graph: Any, labels: Any, *, bounds: Any = None) -> Verification:
     """Check a result of ``label_propagation``."""
     problem = label_problem(graph, labels, bounds=bounds)
-    x = np.asarray(result.x)
+    x = to_host(result.x)
     shape = problem.shaped(problem.values).shape
     if x.shape != shape or x.dtype.kind != "f" or not np.isfinite(x).all():
         return _refused(f"x must be finite, of shape {shape}")
@@ -70,7 +72,7 @@ def verify_label_propagation(result: PropagationResult, graph: Any, labels: Any,
             return _refused("x violates the bounds")
     fun = problem.energy(table)
     value, error = problem.bound(result.certificate)
-    size = float(np.max(np.abs(table))) ** 2 * float(problem.weights.sum())
+    size = float(np.max(np.abs(table))) ** 2 * problem.total_weight
     return judge(
         result,
         fun=fun,

@@ -18,16 +18,18 @@ from solvers._core.arrays import Array, FloatArray, IntArray
 from solvers._core.result import Status, relative_gap
 from solvers.bcd._design import DenseDesign
 from solvers.bcd._loss import LinearLoss
-from solvers.bcd._penalties import SeparableTerm
 from solvers.bcd._problem import DualView
 from solvers.bcd._run import Run
 from solvers.bcd._screening import Face
+from solvers.bcd._separable_term import SeparableTerm
 from solvers.bcd._subproblem import Parts, Subproblem, slopes_along
 
 __all__ = ["solve_working_sets"]
 
-# Columns added at least, dense and sparse (whose columns are cheap); more once the support is larger.
-GROWTH_DENSE, GROWTH_SPARSE = 100, 300
+# Columns added at least; for larger supports half of them where columns are dense and fill Gram matrices, as many again where
+# they are sparse and cheap beside a product with all of them: a hundredth of those, visited in dozens of epochs, costs about as
+# much.
+GROWTH_DENSE, GROWTH_SPARSE, SHARE_SPARSE = 100, 300, 0.01
 # The images of points are recomputed, and a certificate taken, every so many outer iterations.
 REFRESH = 10
 
@@ -66,7 +68,8 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
     face, subproblem = Face(problem), Subproblem(loss, term)
     score = np.empty(loss.size)
     z = loss.image(x)
-    size = GROWTH_DENSE if isinstance(loss.design, DenseDesign) else GROWTH_SPARSE
+    dense = isinstance(loss.design, DenseDesign)
+    size = GROWTH_DENSE if dense else max(GROWTH_SPARSE, int(SHARE_SPARSE * loss.design.p))
     # At the start the certificate makes the first bound; later views certify when that may end the run.
     view = _certified(run, face, x, z, None)
     before = math.inf
@@ -85,7 +88,7 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
         score[~face.alive] = 0.0
         resting = (x == term.lower) | (x == term.upper) | ((x == 0.0) & (term.lam > 0.0))
         held = np.flatnonzero(~resting)
-        size = max(size, len(held))
+        size = max(size, len(held) // 2 if dense else len(held))
         score[held] = np.inf
         working = _best(score, len(held) + size)
         move = subproblem.solve(x, z, view.gradient, working, residual)
@@ -95,12 +98,14 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
         expected = view.gap * min(1.0, view.gap / before) if before > 0 else 0.0
         before = view.gap
         watched = monitor.common.history or monitor.common.verbose == 2 or monitor.common.callback is not None
-        if refreshed or watched or expected <= monitor.common.tol:
-            view = _certified(run, face, x, z, proposal)
+        last = expected <= monitor.common.tol
+        if refreshed or watched or last or face.whole:
+            # As long as products take every column, a certificate costs no more than an estimate.
+            view = _certified(run, face, x, z, proposal, last=last)
         else:
             view = _estimated(run, face, x, z, proposal)
             if view.gap <= monitor.common.tol:
-                view = _certified(run, face, x, z, proposal)
+                view = _certified(run, face, x, z, proposal, last=True)
         monitor.checkpoint(residual)
         if not move.moved or monitor.stalled(view.gap if monitor.bound > 0 else residual, 10):
             # Rounding may have screened out too much; without it the same standstill is the end.
@@ -112,9 +117,9 @@ def solve_working_sets(run: Run, x: FloatArray) -> None:
         _certified(run, face, x, z, None)
 
 
-def _certified(run: Run, face: Face, x: FloatArray, z: Array, proposal: Array | None) -> _View:
+def _certified(run: Run, face: Face, x: FloatArray, z: Array, proposal: Array | None, *, last: bool = False) -> _View:
     """A view with a certificate, which the monitor gets."""
-    seen = run.certify_linear(x, z, proposal)
+    seen = run.certify_linear(x, z, proposal, last=last)
     face.screen(x, seen.q, run.latest - seen.value)
     return _view(run, seen, z, proposal, seen.exact, run.monitor.gap, certified=True)
 

@@ -83,7 +83,7 @@ class ArrayEntries(Workspace):
 
     def take(self, factor: npt.NDArray[Any]) -> Any:
         """A NumPy array on the device, in the precision of the sweeps."""
-        return self.backend.take(np.ascontiguousarray(factor, dtype=self.dtype))
+        return self.backend.take(np.array(factor, dtype=self.dtype, order="C"))
 
     def to_columns(self, values: Array) -> Array:
         """Padded values of the entries, in column order."""

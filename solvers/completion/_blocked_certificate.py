@@ -47,7 +47,7 @@ def blocked_objective(problem: BlockedProblem, left: FloatArray, right: FloatArr
 
 
 def sum_of_squares(problem: BlockedProblem, left: FloatArray, right: FloatArray) -> float:
-    """Sum of the squared residuals."""
+    """Sum of w r² over the entries."""
     return 2.0 * math.fsum(loss for loss, _ in problem.matrix.run(_loss, None, (problem.bias_frame, left, right)))
 
 
@@ -103,23 +103,29 @@ def _residuals(block: Block, frame: Frame, left: FloatArray, right: FloatArray) 
 
 
 def _loss(block: Block, _: None, frame: Frame, left: FloatArray, right: FloatArray) -> tuple[float, float]:
-    """Half the sum of squares, and what rounding may have changed in it."""
-    residual = _residuals(block, frame, left, right)
+    """Half the sum of w r², and what rounding may have changed in it."""
+    residual, weights = _residuals(block, frame, left, right), _weights(block)
     lengths = np.sqrt(np.sum(left * left, axis=1)), np.sqrt(np.sum(right * right, axis=1))
     size = np.abs(tasks.targets(block, frame, np.float64))
     size += lengths[0][tasks.rows_of(block)] * lengths[1][block.indices]
     noise = 4 * UNIT * (left.shape[1] + 4) * size
-    return float(np.sum(0.5 * residual * residual)), float(np.sum(np.abs(residual) * noise + noise * noise))
+    error = np.sum(weights * (np.abs(residual) * noise + noise * noise))
+    return float(np.sum(weights * (0.5 * residual * residual))), float(error)
 
 
 def _dual(block: Block, _: None, frame: Frame, left: FloatArray, right: FloatArray) -> FloatArray:
-    return _residuals(block, frame, left, right)
+    residual = _residuals(block, frame, left, right)
+    return residual * block.weights if len(block.weights) else residual
 
 
 def _dual_sums(block: Block, dual: FloatArray, frame: Frame) -> tuple[float, float, float]:
-    """Sums of R A, of its absolute values, and of R²."""
+    """Sums of R A, of its absolute values, and of R² / w."""
     terms = dual * tasks.targets(block, frame, np.float64)
-    return float(np.sum(terms)), float(np.sum(np.abs(terms))), float(np.sum(dual * dual))
+    return float(np.sum(terms)), float(np.sum(np.abs(terms))), float(np.sum(dual * (dual / _weights(block))))
+
+
+def _weights(block: Block) -> Any:
+    return block.weights.astype(np.float64) if len(block.weights) else 1.0
 
 
 def _scaled(block: Block, dual: FloatArray, row_scale: FloatArray, col_scale: FloatArray) -> FloatArray:

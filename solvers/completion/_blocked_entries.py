@@ -44,7 +44,7 @@ class BlockEntries:
         self.seed = 0
         counts = matrix.counts(), matrix.counts(columns=True)
         totals: list[Any] = list(counts)
-        if frame.own_scale is not None:
+        if frame.own_scale is not None or matrix.weighted:
             frames = zip(self.frames, (False, True), strict=True)
             totals = [np.concatenate(list(matrix.run(tasks.weight_sums, None, (f,), columns=c))) for f, c in frames]
         nothing = np.empty(0)
@@ -61,7 +61,8 @@ class BlockEntries:
         """Rows (or columns) solved with the other factor fixed and balanced, and sum w r² there."""
         moving, fixed = (factors.V, factors.U) if columns else (factors.U, factors.V)
         self.seed += 1
-        parts = self.matrix.split(moving * factors.s.astype(self.dtype), columns=columns)
+        x = np.ascontiguousarray(moving * factors.s.astype(self.dtype))
+        parts = self.matrix.split(x, columns=columns)
         preconditioner = np.empty((0, 0), dtype=self.dtype)
         if rule.inner == "auto":
             preconditioner = shared_factor(self.outlines[columns], fixed, penalty.astype(self.dtype))
@@ -70,12 +71,9 @@ class BlockEntries:
             basis, s, turn, loss = self._factored(parts, shared, columns)
             fixed = np.ascontiguousarray(fixed @ turn)
             return (Factors(fixed, s, basis) if columns else Factors(basis, s, fixed)), loss
-        x, losses = np.empty_like(moving), np.empty(len(moving))
-        places = zip(*(self.matrix.split(array, columns=columns) for array in (x, losses)), strict=True)
-        results = self.matrix.run(tasks.solve, parts, shared, columns=columns)
-        for (rows, loss_of), (fresh, loss) in zip(places, results, strict=True):
-            rows[:], loss_of[:] = fresh, loss
-        return balanced(fixed, x) if columns else balanced(x, fixed), float(np.sum(losses))
+        # The parts are views of x: rows change where they are.
+        losses = [loss for _, loss in self.matrix.run(tasks.solve, parts, shared, columns=columns)]
+        return balanced(fixed, x) if columns else balanced(x, fixed), float(np.sum(np.concatenate(losses)))
 
     def fit_of_zero(self) -> float:
         """1/2 sum w a² over the entries."""

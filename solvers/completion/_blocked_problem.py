@@ -15,6 +15,7 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
 from solvers.completion import _blocks as tasks
 from solvers.completion._blocks import BlockedMatrix, Frame
+from solvers.completion._observations import holdout_count
 from solvers.completion._problem import BIAS_SHRINKAGE, refuse_extreme, shrunk_effects
 
 __all__ = ["BlockedProblem", "as_blocked", "blocked_problem"]
@@ -44,8 +45,25 @@ class Positions:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Entries that are not fitted, by rows."""
+
+    rows: IntArray
+    cols: IntArray
+    values: FloatArray
+
+    @property
+    def size(self) -> int:
+        """How many."""
+        return len(self.values)
+
+
+@dataclass(frozen=True)
 class BlockedProblem:
-    """Least squares on a blocked matrix; the fields are those of ``CompletionProblem``."""
+    """Least squares on a blocked matrix; the fields are those of ``CompletionProblem``.
+
+    ``matrix`` is without the held-out entries; ``square`` is the sum of w a² of the others.
+    """
 
     matrix: BlockedMatrix
     rank: int
@@ -61,6 +79,9 @@ class BlockedProblem:
     square: float
     largest: float
     largest_target: float
+    held: HeldOut
+    plain_square: float
+    total_weight: float
     loss: str = "l2"
     delta: float = math.inf
 
@@ -77,7 +98,7 @@ class BlockedProblem:
     @property
     def typical(self) -> float:
         """Root mean square of the targets."""
-        return math.sqrt(self.square / self.size)
+        return math.sqrt(self.plain_square / self.size)
 
     @property
     def bias_frame(self) -> Frame:
@@ -124,14 +145,12 @@ def blocked_problem(
     biases: bool,
     holdout: float,
     duplicates: str,
+    rng: np.random.Generator | None = None,
+    chosen: Any = None,
 ) -> BlockedProblem:
-    """Validate the problem options and fit the biases, by passes over the blocks."""
-    (m, n), refused = matrix.shape, {}
-    refused["weights"] = weights is not None
-    refused["holdout"] = holdout != 0.0
-    refused["loss='huber'"] = loss == "huber"
-    refused["duplicates='mean'"] = duplicates == "mean"
-    for name, given in refused.items():
+    """Validate the problem options, hold entries out and fit the biases, by passes over the blocks."""
+    m, n = matrix.shape
+    for name, given in {"loss='huber'": loss == "huber", "duplicates='mean'": duplicates == "mean"}.items():
         if given:
             raise InvalidProblemError(f"{name} needs the entries in memory; got a {type(matrix).__name__}")
     rank = check_integer("rank", rank, low=1)
@@ -144,11 +163,22 @@ def blocked_problem(
     check_choice("delta", delta, ("auto",))
     if not isinstance(biases, (bool, np.bool_)):
         raise TypeError(f"biases must be True or False; got {biases!r}")
+    if weights is not None:
+        other = as_blocked(weights)
+        if other is None or type(other) is not type(matrix) or other.shape != matrix.shape:
+            raise InvalidProblemError(
+                f"weights must be a {type(matrix).__name__} of shape {matrix.shape} with the positions of A; got "
+                f"{type(weights).__name__}"
+            )
+        matrix = matrix.weighted_by(other)
+    matrix, held = _split(matrix, holdout, rng, chosen)
     row_counts, col_counts = matrix.counts(), matrix.counts(columns=True)
     counted = reg_scaling == "count" and reg > 0
-    largest = max(size for size, _ in matrix.run(tasks.extent, None, ()))
-    refuse_extreme(largest, 1.0)
-    row_bias, col_bias = _two_way_effects(matrix, row_counts, col_counts) if biases else (np.zeros(m), np.zeros(n))
+    extents = np.array(list(matrix.run(tasks.extent, None, ())))
+    largest, heaviest = (float(part) for part in np.max(extents[:, :2], axis=0))
+    refuse_extreme(largest, heaviest)
+    total, weight = math.fsum(extents[:, 2]), math.fsum(extents[:, 3])
+    row_bias, col_bias = _two_way_effects(matrix, total, weight) if biases else (np.zeros(m), np.zeros(n))
     frame = Frame(row_bias, col_bias) if biases else Frame()
     sums = np.array(list(matrix.run(tasks.target_extent, None, (frame,))))
     return BlockedProblem(
@@ -164,16 +194,61 @@ def blocked_problem(
         counted=counted,
         biased=bool(biases),
         square=math.fsum(sums[:, 1]),
+        plain_square=math.fsum(sums[:, 2]),
+        total_weight=weight,
+        held=held,
         largest=largest,
         largest_target=float(np.max(sums[:, 0])),
     )
 
 
-def _two_way_effects(
-    matrix: BlockedMatrix, row_counts: IntArray, col_counts: IntArray
-) -> tuple[FloatArray, FloatArray]:
+def _split(
+    matrix: BlockedMatrix, holdout: Any, rng: np.random.Generator | None, chosen: Any
+) -> tuple[BlockedMatrix, HeldOut]:
+    """Separate a random fraction of the entries, or those at the (row, column) pairs ``chosen``."""
+    n = matrix.shape[1]
+    share = check_number("holdout", holdout, low=0.0)
+    if share >= 1.0:
+        raise ValueError(f"holdout must be a fraction below 1; got {holdout!r}")
+    count = holdout_count(matrix.size, share)
+    if share > 0 and count >= matrix.size:
+        raise InvalidProblemError(f"holdout={holdout!r} leaves none of the {matrix.size} observed entries to fit")
+    if chosen is None:
+        keys = _drawn(matrix, count, rng or np.random.default_rng())
+    else:
+        pairs = np.asarray(chosen)
+        if pairs.dtype.kind not in "iu" or pairs.ndim != 2 or pairs.shape[1] != 2:
+            raise InvalidProblemError("holdout_index must hold pairs of integers")
+        if pairs.size and (pairs.min() < 0 or (pairs.max(axis=0) >= matrix.shape).any()):
+            raise InvalidProblemError("holdout_index lies outside the matrix")
+        keys = np.unique(pairs[:, 0].astype(np.int64) * n + pairs[:, 1])
+    if not count and not len(keys):
+        return matrix, HeldOut(keys, keys, np.empty(0))
+    parts = list(matrix.run(tasks.values_at, None, (keys,)))
+    values = np.concatenate([part for part, _ in parts]).astype(np.float64)
+    if not len(values) == len(keys) == count:
+        raise InvalidProblemError(f"holdout_index must name {count} distinct observed entries")
+    return matrix.without(keys), HeldOut(keys // n, keys % n, values)
+
+
+def _drawn(matrix: BlockedMatrix, count: int, rng: np.random.Generator) -> IntArray:
+    """Sorted keys of so many entries: those with the least pseudorandom numbers."""
+    if not count:
+        return np.empty(0, dtype=np.int64)
+    seed, share = int(rng.integers(2**63)), count / matrix.size
+    while True:
+        share = share + 8.0 * math.sqrt(share / matrix.size)
+        parts = list(matrix.run(tasks.drawn, None, (seed, share)))
+        numbers, keys = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        if len(keys) >= count:
+            least = np.argsort(numbers, kind="stable")[:count]
+            return np.sort(keys[least]).astype(np.int64)
+
+
+def _two_way_effects(matrix: BlockedMatrix, total: float, weight: float) -> tuple[FloatArray, FloatArray]:
     """Ridge-shrunk row and column effects, as for data in memory; two passes per step of conjugate gradients."""
-    mean = math.fsum(total for _, total in matrix.run(tasks.extent, None, ())) / matrix.size
+    mean, ridge = total / weight, BIAS_SHRINKAGE * weight / matrix.size
+    one = np.ones(matrix.shape[0]), np.ones(matrix.shape[1])
 
     def by_rows(task: Any, *shared: Any, columns: bool = False) -> FloatArray:
         return np.concatenate(list(matrix.run(task, None, shared, columns=columns)))
@@ -181,8 +256,8 @@ def _two_way_effects(
     row, col = shrunk_effects(
         lambda v: by_rows(tasks.sums_over, v),
         lambda u: by_rows(tasks.sums_over, u, columns=True),
-        row_counts.astype(np.float64) + BIAS_SHRINKAGE,
-        col_counts.astype(np.float64) + BIAS_SHRINKAGE,
+        by_rows(tasks.sums_over, one[1]) + ridge,
+        by_rows(tasks.sums_over, one[0], columns=True) + ridge,
         by_rows(tasks.deviations, mean),
         by_rows(tasks.deviations, mean, columns=True),
     )

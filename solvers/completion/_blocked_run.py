@@ -39,13 +39,14 @@ class BlockedRun(Run):
         return blocked_dual_bound(self.problem, left, right, checking=False)
 
     def misfit(self, left: FloatArray, right: FloatArray) -> tuple[float, IntArray]:
-        """Root mean square residual; no entry is rejected here."""
+        """Weighted root mean square residual; no entry is rejected here."""
         square = sum_of_squares(self.problem, left, right)
-        return math.sqrt(square / self.problem.size), np.empty((0, 2), dtype=np.int64)
+        return math.sqrt(square / self.problem.total_weight), np.empty((0, 2), dtype=np.int64)
 
     def held_out(self) -> tuple[IntArray, FloatArray]:
-        """No entry is held out here."""
-        return np.empty((0, 2), dtype=np.int64), np.empty(0)
+        """Positions and values of the entries that were held out."""
+        held = self.problem.held
+        return np.column_stack([held.rows, held.cols]).astype(np.int64), held.values
 
     def structure(self) -> Orientation:
         """Positions of the fitted entries by rows, gathered: asked for only where that is affordable."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
 from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.errors import InvalidProblemError
 from solvers.completion import _kernels_numba as kernels
 from solvers.completion._sweeps import Orientation, SweepRule, improve_rows
 
@@ -37,6 +38,8 @@ class Block:
         From 0 on.
     indices : (e,) int32
     values : (e,) float32 or float64
+    weights : (e,) positive, of the same type
+        Empty for ones.
     """
 
     start: int
@@ -45,6 +48,7 @@ class Block:
     indptr: IntArray
     indices: npt.NDArray[np.int32]
     values: npt.NDArray[Any]
+    weights: npt.NDArray[Any] = field(default_factory=lambda: np.empty(0))
 
     def matrix(self, data: npt.NDArray[Any]) -> scipy.sparse.csr_array:
         """The block as a sparse matrix with ``data`` at its positions."""
@@ -72,6 +76,8 @@ class BlockedMatrix(ABC):
         Number of entries.
     dtype : dtype
         Of the values.
+    weighted : bool
+        Whether entries have weights of their own.
     remote : bool
         Whether blocks are worked on elsewhere: what is large then stays there where it can.
     """
@@ -79,7 +85,16 @@ class BlockedMatrix(ABC):
     shape: tuple[int, int]
     size: int
     dtype: np.dtype[Any]
+    weighted = False
     remote = False
+
+    @abstractmethod
+    def weighted_by(self, weights: Self) -> Self:
+        """The matrix with the values of another one of the same positions as weights."""
+
+    @abstractmethod
+    def without(self, keys: IntArray) -> Self:
+        """The matrix without the entries row * n + column named by sorted keys, all of which it holds."""
 
     @abstractmethod
     def counts(self, *, columns: bool = False) -> IntArray:
@@ -124,17 +139,68 @@ def targets(block: Block, frame: Frame, dtype: npt.DTypeLike) -> npt.NDArray[Any
 def entry_weights(block: Block, frame: Frame, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Weights in the coordinates of the sweeps; empty means ones."""
     if frame.own_scale is None or frame.other_scale is None:
-        return np.empty(0, dtype=dtype)
-    return np.asarray(1.0 / (frame.own_scale[rows_of(block)] * frame.other_scale[block.indices]) ** 2, dtype=dtype)
+        return np.asarray(block.weights, dtype=dtype)
+    own = block.weights if len(block.weights) else 1.0
+    return np.asarray(own / (frame.own_scale[rows_of(block)] * frame.other_scale[block.indices]) ** 2, dtype=dtype)
+
+
+def weighted(block: Block, weights: Block) -> Block:
+    """The block with the values of another one as weights."""
+    if not (np.array_equal(block.indptr, weights.indptr) and np.array_equal(block.indices, weights.indices)):
+        raise InvalidProblemError("weights must have the positions of A, in the same blocks")
+    if len(weights.values) and not float(weights.values.min()) > 0.0:
+        raise InvalidProblemError("weights must be positive; leave entries of weight zero out of A and of the weights")
+    return replace(block, weights=weights.values.astype(block.values.dtype))
+
+
+def keys_of(block: Block) -> IntArray:
+    """row * n + column of each entry, ascending, with the rows and columns of this side."""
+    keys: IntArray = rows_of(block) * block.width + block.indices
+    return keys
+
+
+def without(block: Block, keys: IntArray) -> Block:
+    """The block without the entries that sorted keys of this side name; others are not in it."""
+    first, last = np.searchsorted(keys, (block.start * block.width, block.stop * block.width))
+    if first == last:
+        return block
+    kept = np.ones(len(block.values), dtype=bool)
+    kept[np.searchsorted(keys_of(block), keys[first:last])] = False
+    counts = np.bincount(rows_of(block)[kept] - block.start, minlength=block.stop - block.start)
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    weights = block.weights[kept] if len(block.weights) else block.weights
+    return replace(block, indptr=indptr, indices=block.indices[kept], values=block.values[kept], weights=weights)
+
+
+def drawn(block: Block, _: None, seed: int, share: float) -> tuple[npt.NDArray[np.uint64], IntArray]:
+    """Pseudorandom numbers and keys of the entries whose number is below a share of the range (splitmix64)."""
+    keys = keys_of(block)
+    mixed = keys.astype(np.uint64) + np.uint64(seed)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    low = mixed < np.uint64(min(share, 0.999999) * 2.0**64) if share < 1.0 else np.ones(len(mixed), dtype=bool)
+    return mixed[low], keys[low]
+
+
+def values_at(block: Block, _: None, keys: IntArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Values and weights of the entries of the block that sorted keys name; those it lacks are left out."""
+    mine = keys_of(block)
+    own = keys[slice(*np.searchsorted(keys, (block.start * block.width, block.stop * block.width)))]
+    at = np.searchsorted(mine, own)
+    there = at < len(mine)
+    there[there] = mine[at[there]] == own[there]
+    at = at[there]
+    return block.values[at], block.weights[at] if len(block.weights) else np.ones(len(at))
 
 
 def solve(
     block: Block, x: npt.NDArray[Any], frame: Frame, fixed: npt.NDArray[Any], penalty: FloatArray,
     inverse_scale: FloatArray, rule: SweepRule, seed: int, shared: npt.NDArray[Any],
 ) -> tuple[npt.NDArray[Any], FloatArray]:  # fmt: skip
-    """The rows of the block improved with the other factor fixed, and sum w r² of each."""
+    """The rows ``x`` of the block improved in place with the other factor fixed, and sum w r² of each."""
     dtype = fixed.dtype
-    x = np.array(x, dtype=dtype, order="C")
     side = Orientation(block.indptr, block.indices, targets(block, frame, dtype), entry_weights(block, frame, dtype))
     return x, improve_rows(side, fixed, penalty, inverse_scale, rule, seed, x, shared)
 
@@ -142,8 +208,11 @@ def solve(
 def solve_and_factor(
     block: Block, x: npt.NDArray[Any], *shared: Any
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], FloatArray]:
-    """As ``solve``, with the rows as orthonormal columns times a triangle: a leaf of the tree of QR factorisations."""
-    x, losses = solve(block, x, *shared)
+    """As ``solve``, with the rows as orthonormal columns times a triangle: a leaf of the tree of QR factorisations.
+
+    What travelled to a worker may be read-only, and is not its own.
+    """
+    x, losses = solve(block, np.array(x, order="C"), *shared)
     basis, triangle = np.linalg.qr(x)
     return basis, triangle, losses
 
@@ -217,30 +286,40 @@ def moments(block: Block, _: None, frame: Frame, U: FloatArray, V: FloatArray) -
 
 
 def deviations(block: Block, _: None, mean: float) -> FloatArray:
-    """Sum of value - mean over each row."""
-    rows = rows_of(block) - block.start
-    return np.bincount(rows, block.values - mean, block.stop - block.start).astype(np.float64)
+    """Sum of w (value - mean) over each row."""
+    rows, terms = rows_of(block) - block.start, block.values - mean
+    terms = terms * block.weights if len(block.weights) else terms
+    return np.bincount(rows, terms, block.stop - block.start).astype(np.float64)
 
 
 def sums_over(block: Block, _: None, other: FloatArray) -> FloatArray:
-    """Sum of the other side's numbers over the entries of each row."""
-    return np.bincount(rows_of(block) - block.start, other[block.indices], block.stop - block.start).astype(np.float64)
+    """Sum of w times the other side's numbers over the entries of each row."""
+    terms = other[block.indices]
+    terms = terms * block.weights if len(block.weights) else terms
+    return np.bincount(rows_of(block) - block.start, terms, block.stop - block.start).astype(np.float64)
 
 
-def extent(block: Block, _: None) -> tuple[float, float]:
-    """Greatest absolute value and sum of the values."""
-    return largest(block, block.values), float(np.sum(block.values, dtype=np.float64))
+def extent(block: Block, _: None) -> tuple[float, float, float, float]:
+    """Greatest absolute value, greatest weight, sum of w times the values, sum of w."""
+    values = block.values
+    if not len(block.weights):
+        return largest(block, values), 1.0, float(np.sum(values, dtype=np.float64)), float(len(values))
+    weights = block.weights.astype(np.float64)
+    return largest(block, values), largest(block, weights), float(np.sum(weights * values)), float(np.sum(weights))
 
 
-def target_extent(block: Block, _: None, frame: Frame) -> tuple[float, float]:
-    """Greatest absolute value and sum of squares of the targets, in the caller's units."""
+def target_extent(block: Block, _: None, frame: Frame) -> tuple[float, float, float]:
+    """Greatest absolute value of the targets, sum of w a² and of a², in the caller's units."""
     values = targets(block, Frame(frame.own_bias, frame.other_bias), np.float64)
-    return largest(block, values), float(np.sum(values * values))
+    squares = values * values
+    plain = float(np.sum(squares))
+    return largest(block, values), float(np.sum(block.weights * squares)) if len(block.weights) else plain, plain
 
 
 def weight_sums(block: Block, _: None, frame: Frame) -> FloatArray:
     """Total weight of each row."""
     weights = entry_weights(block, frame, np.float64)
+    weights = weights if len(weights) else np.ones(len(block.values))
     return np.bincount(rows_of(block) - block.start, weights, block.stop - block.start).astype(np.float64)
 
 

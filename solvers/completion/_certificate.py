@@ -10,7 +10,7 @@ and for every Y supported on Omega with ||Y||_2 <= reg (and, for the Huber loss,
 
 Y = alpha R with R = w * psi(A - X), the clipped residual at any X. At a minimiser ||R||_2 = reg and alpha = 1 closes
 the gap. The numbers R_ij *are* the dual point once computed, so their rounding errors do not matter; those of (1)
-and of the norm do.
+and of the norm do. Another machine computes other R_ij, though: a published bound leaves room for their drift.
 
 The norm is bounded above, never estimated: by a full singular value decomposition where that is affordable,
 otherwise by deflation. With orthonormal P, Q (the factors, and a few more directions) the blocks PᵀRQ, PᵀR(I-QQᵀ),
@@ -94,6 +94,15 @@ class DualCertificate:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far a recomputed R may move ||R||_2, <R, A> and sum R² / w."""
+
+    norm: float = 0.0
+    linear: float = 0.0
+    square: float = 0.0
+
+
+@dataclass(frozen=True)
 class DualBound:
     """(1) at the best multiple of the residual, with rounding slack counted once and twice."""
 
@@ -135,7 +144,7 @@ def objective(problem: CompletionProblem, left: FloatArray, right: FloatArray, d
     size = np.abs(problem.targets) + lengths[0][problem.observed.rows] * lengths[1][problem.observed.cols]
     slope = np.abs(problem.clipped(residual, delta))
     noise = 4 * UNIT * (k + 4) * size
-    error = float(np.sum(weights * (slope * noise + noise * noise))) + 4 * SUM_ERROR * UNIT * loss
+    error = float(np.sum(weights * np.minimum(slope + noise, delta) * noise)) + 4 * SUM_ERROR * UNIT * loss
     scaled = float(
         np.linalg.norm(problem.row_scale[:, None] * left) * np.linalg.norm(problem.col_scale[:, None] * right)
     )
@@ -172,7 +181,22 @@ def dual_bound(
         active = dual != 0
         ratio = problem.observed.weights[active] * delta / np.abs(dual[active])
         cap = float(np.min(ratio, initial=math.inf)) * (1.0 - 4 * UNIT)
-    return best_multiple(problem.reg, norm, slack, kind, linear, square, error, cap)  # type: ignore[arg-type]
+    drift = Drift() if checking else _drift(problem, left, right, dual)
+    return best_multiple(problem.reg, norm, slack, kind, linear, square, error, cap, drift)  # type: ignore[arg-type]
+
+
+def _drift(problem: CompletionProblem, left: FloatArray, right: FloatArray, dual: FloatArray) -> Drift:
+    """Two evaluations of a residual differ by their roundings, the sums of its products taken in any order."""
+    observed = problem.observed
+    lengths = np.sqrt(np.sum(left * left, axis=1)), np.sqrt(np.sum(right * right, axis=1))
+    size = np.abs(problem.targets) + lengths[0][observed.rows] * lengths[1][observed.cols]
+    moved = 2 * UNIT * (left.shape[1] + 4) * observed.weights * size
+    scaled = np.where(problem.entry_scale > 0, moved / np.where(problem.entry_scale > 0, problem.entry_scale, 1.0), 0.0)
+    return Drift(
+        float(np.linalg.norm(scaled)),
+        float(np.sum(moved * np.abs(problem.targets))),
+        float(np.sum((2.0 * np.abs(dual) + moved) * (moved / observed.weights))),
+    )
 
 
 def best_multiple(
@@ -184,18 +208,21 @@ def best_multiple(
     square: float,
     error: float,
     cap: float = math.inf,
+    drift: Drift = Drift(),
 ) -> DualBound:
     """(1) at the best multiple of R, with ||R||_2 <= norm + slack, <R, A> = linear up to error, sum R² / w = square."""
 
     def value(counted: int) -> float:
-        """The bound with every rounding error counted so many times."""
-        ball = norm + counted * slack
+        """The bound with every rounding error counted so many times, and the drift of R where it is counted twice."""
+        moved = drift if counted > 1 else Drift()
+        ball = norm + counted * slack + moved.norm
         alpha = min(reg / ball if ball > 0 else math.inf, cap, linear / square if square > 0 else 0.0)
         if not alpha > 0:
             return 0.0
         # Two roundings in alpha itself: it is used as if it were smaller.
         alpha *= 1.0 - 8 * UNIT
         loss = counted * (alpha * error + alpha * alpha * SUM_ERROR * UNIT * square)
+        loss += alpha * moved.linear + 0.5 * alpha * alpha * moved.square
         return max(0.0, alpha * linear - 0.5 * alpha * alpha * square - loss)
 
     return DualBound(value(1), value(2), kind)

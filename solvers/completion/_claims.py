@@ -1,8 +1,8 @@
 """What a completion says about its data besides objective and bound, recomputed from the data.
 
-``determined`` is the claim that matters most: the tangent system (dU, dV) -> P_Omega(dU Vᵀ + U dVᵀ) has no more than the
-k² directions in its kernel that leave U diag(s) Vᵀ where it is. Small systems are decomposed in full here; larger ones
-repeat the inverse iteration from another start.
+``determined`` is the claim that matters most. True says that the tangent system (dU, dV) -> P_Omega(dU Vᵀ + U dVᵀ) has no
+more than the k² directions in its kernel that leave the answer where it is; False that there are more and the answer fits the
+data, or that the entries are too few by their numbers. The system is examined by :mod:`solvers.completion._claims_tangent`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from solvers._core.arrays import FloatArray, IntArray
+from solvers._core.arrays import FloatArray
 from solvers.completion._blocked_certificate import sum_of_squares
 from solvers.completion._blocked_problem import BlockedProblem
 from solvers.completion._certificate import entry_residuals
-from solvers.completion._problem import CompletionProblem, Observations
+from solvers.completion._claims_tangent import smallest_tangent_value
+from solvers.completion._observations import Observations
+from solvers.completion._problem import CompletionProblem
 from solvers.completion._result import CompletionResult, fails_held_out
-from solvers.completion._sweeps import Factors, Orientation
-from solvers.completion._uniqueness import UNDETERMINED, affordable, tangent_gap
+from solvers.completion._uniqueness import FITTED, UNDETERMINED, affordable
 
 __all__ = ["blocked_claim", "unsupported_claim"]
 
-# Entries of a tangent system that is decomposed in full.
-DENSE_TANGENT = 4e6
 # Relative distance of recomputed root mean squares, and of a rounding residual in units of the data.
 SAME, ROUNDING = 1e-6, 1e-12
 # Two computations of the smallest eigenvalue may differ by this factor near the threshold.
@@ -44,14 +43,9 @@ def unsupported_claim(result: CompletionResult, problem: CompletionProblem, thre
     rmse = math.sqrt(float(np.sum(weights * residual**2)) / float(np.sum(weights)))
     if not abs(float(result.rmse) - rmse) <= SAME * rmse + ROUNDING * largest:
         return f"rmse is {result.rmse!r} and was recomputed as {rmse!r}"
-    if held.size:
-        misses = held.values - result.row_bias[held.rows] - result.col_bias[held.cols]
-        misses = misses - np.einsum("tk,tk->t", left[held.rows], right[held.cols])
-        size = math.sqrt(float(np.mean(misses**2)))
-        if not abs(float(result.holdout_rmse) - size) <= SAME * size + ROUNDING * largest:
-            return f"holdout_rmse is {result.holdout_rmse!r} and was recomputed as {size!r}"
-    elif not math.isnan(float(result.holdout_rmse)):
-        return f"holdout_rmse is {result.holdout_rmse!r} and nothing was held out"
+    wrong = _held_out(result, held, ROUNDING * largest)
+    if wrong:
+        return wrong
     for name, counts in (("short_rows", observed.row_counts), ("short_cols", observed.col_counts)):
         if not np.array_equal(result[name], np.flatnonzero(counts < problem.rank)):
             return f"{name} are not those with fewer than rank = {problem.rank} entries"
@@ -60,15 +54,30 @@ def unsupported_claim(result: CompletionResult, problem: CompletionProblem, thre
 
 def blocked_claim(result: CompletionResult, problem: BlockedProblem) -> str:
     """As ``unsupported_claim``, for a matrix in blocks."""
-    if len(result.holdout_index) or len(result.outliers) or not math.isnan(float(result.holdout_rmse)):
-        return "entries of a matrix in blocks are neither held out nor rejected"
-    rmse = math.sqrt(sum_of_squares(problem, result.U * result.s, result.V) / problem.size)
+    if len(result.outliers):
+        return "entries of a matrix in blocks are not rejected"
+    rmse = math.sqrt(sum_of_squares(problem, result.U * result.s, result.V) / problem.total_weight)
     if not abs(float(result.rmse) - rmse) <= SAME * rmse + ROUNDING * (problem.largest + problem.largest_target):
         return f"rmse is {result.rmse!r} and was recomputed as {rmse!r}"
+    wrong = _held_out(result, problem.held, ROUNDING * (problem.largest + problem.largest_target))
+    if wrong:
+        return wrong
     for name, counts in (("short_rows", problem.row_counts), ("short_cols", problem.col_counts)):
         if not np.array_equal(result[name], np.flatnonzero(counts < problem.rank)):
             return f"{name} are not those with fewer than rank = {problem.rank} entries"
     return _determination(result, problem, problem.positions)
+
+
+def _held_out(result: CompletionResult, held: Any, rounding: float) -> str:
+    if not held.size:
+        claimed = not math.isnan(float(result.holdout_rmse))
+        return f"holdout_rmse is {result.holdout_rmse!r} and nothing was held out" if claimed else ""
+    misses = held.values - result.row_bias[held.rows] - result.col_bias[held.cols]
+    misses = misses - np.einsum("tk,tk->t", (result.U * result.s)[held.rows], result.V[held.cols])
+    size = math.sqrt(float(np.mean(misses**2)))
+    if not abs(float(result.holdout_rmse) - size) <= SAME * size + rounding:
+        return f"holdout_rmse is {result.holdout_rmse!r} and was recomputed as {size!r}"
+    return ""
 
 
 def _kept(
@@ -104,32 +113,39 @@ def _determination(result: CompletionResult, problem: Any, observed: Any) -> str
         return "success is claimed for a completion that the data do not determine"
     if result.success and fails_held_out(problem, result):
         return "success is claimed for a fit that does not carry over to the held-out entries"
-    if claim is None:
+    if claim is None and not result.success:
+        return ""
+    counted = _counted(problem.shape, problem.rank, observed)
+    if counted is not None:
+        if counted is not (claim or result.success):
+            return f"by the numbers of entries the completion is{'' if counted else ' not'} determined"
         return ""
     value = _smallest(result, problem, observed)
-    if claim and not value > UNDETERMINED / BAND:
-        return "determined is True and the tangent system is singular"
-    if not claim and value > UNDETERMINED * BAND:
-        return "determined is False and the tangent system is regular"
+    if (claim or result.success) and value <= UNDETERMINED / BAND:
+        return "the tangent system is singular, and determined is True or success is claimed"
+    if claim is not None and not claim:
+        if not value <= UNDETERMINED * BAND:
+            return "determined is False and the tangent system is regular"
+        if not float(result.rmse) <= (1.0 + SAME) * FITTED * problem.typical:
+            return "determined is False and the answer does not fit the data: it proves nothing of them"
+    elif claim and math.isnan(value):
+        return "determined is True and the tangent system is too large to be examined"
     return ""
 
 
+def _counted(shape: tuple[int, int], rank: int, observed: Any) -> bool | None:
+    """What the numbers of entries say by themselves."""
+    if observed.size == shape[0] * shape[1]:
+        return True
+    few = observed.size < rank * (shape[0] + shape[1] - rank)
+    short = min(int(observed.row_counts.min()), int(observed.col_counts.min())) < rank
+    return False if few or short else None
+
+
 def _smallest(result: CompletionResult, problem: Any, observed: Any) -> float:
-    """A number that is at the rounding level exactly where the tangent system has more than k² null directions."""
-    (m, n), k = problem.shape, problem.rank
-    short = min(int(observed.row_counts.min()), int(observed.col_counts.min())) < k
-    if observed.size < k * (m + n - k) or short or not result.s[-1] > 1e-12 * result.s[0]:
+    """A number at the rounding level exactly where the tangent system has more than k² null directions; NaN if too large."""
+    if not result.s[-1] > 1e-12 * result.s[0]:
         return 0.0
-    unknowns = k * (m + n)
-    if observed.size * unknowns <= DENSE_TANGENT:
-        system = np.zeros((observed.size, m + n, k))
-        at: IntArray = np.arange(observed.size)
-        # Of equal length in both blocks: a change of the basis U and one of V weigh the same.
-        system[at, observed.rows] = result.V[observed.cols]
-        system[at, m + observed.cols] = result.U[observed.rows]
-        values = np.linalg.svd(system.reshape(observed.size, unknowns), compute_uv=False)
-        return float(values[unknowns - k * k - 1] ** 2 * unknowns / np.sum(values**2))
-    if not affordable(problem.shape, observed.size, k):
+    if not affordable(problem.shape, observed.size, problem.rank):
         return math.nan
-    side = Orientation(observed.indptr, observed.cols, np.empty(0), np.empty(0))
-    return tangent_gap(side, Factors(result.U, result.s, result.V), np.random.default_rng())
+    return smallest_tangent_value(problem.shape, observed.rows, observed.cols, result.U, result.V)

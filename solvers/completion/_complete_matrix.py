@@ -19,13 +19,8 @@ from solvers.completion._blocked_problem import as_blocked, blocked_problem
 from solvers.completion._blocked_run import BlockedRun
 from solvers.completion._blocks import BlockedMatrix
 from solvers.completion._near_limit import near_limit, within_reach
-from solvers.completion._problem import (
-    CompletionProblem,
-    completion_problem,
-    data_at_home,
-    read_observations,
-    split_holdout,
-)
+from solvers.completion._observations import data_at_home, read_observations, split_holdout
+from solvers.completion._problem import CompletionProblem, completion_problem
 from solvers.completion._result import CompletionResult
 from solvers.completion._robust import robust_alternate
 from solvers.completion._run import Run, Settings
@@ -79,11 +74,12 @@ def complete_matrix(
     A : scipy.sparse array, tuple (rows, cols, values, shape), (m, n) array_like, or a matrix in blocks
         Observed entries. In sparse input every stored entry is data, explicit zeros too; in a dense array NaN means
         unseen. Not modified. Blocks are those of a :class:`solvers.completion.StoredMatrix` (files, for data larger than
-        memory) or of a dask array (on the workers of its cluster): plain least squares with ``reg`` and ``biases``.
+        memory) or of a dask array (on the workers of its cluster): least squares, not ``loss="huber"``.
     rank : int
         k, from 1 to min(m, n).
     weights : array_like or scipy.sparse, optional
-        Non-negative w: one per entry in the order given, or of A's shape. Weight 0 means unseen.
+        Non-negative w: one per entry in the order given, or of A's shape. Weight 0 means unseen. For a matrix in
+        blocks, another one with the same positions and positive values.
     reg : float
         Multiplier of the nuclear norm, equal to reg/2 (‖F‖² + ‖G‖²) over factors X = F Gᵀ.
     reg_scaling : {"plain", "count"}
@@ -133,10 +129,10 @@ def complete_matrix(
         the entries. ``loss="huber"``, "altmin-sketch" and "gauss-newton" are for the host.
     options : mapping, optional
         ``precision`` ("double" or "single"): arithmetic of the sweeps; the answer's objective and bound are always
-        computed in double. ``stage_sweeps`` (3): sweeps per rank of the continuation. ``theory`` (False): the literal
-        algorithm of the theorems, with fresh samples in each of ``rounds`` (10) rounds, a start clipped for the
-        incoherence ``incoherence`` (3.0) and rows solved to the fixed accuracy ``inner_tol`` (1e-10); it needs reg=0,
-        loss="l2" and 2 rounds + 1 times the data.
+        computed in double. ``stage_sweeps``: sweeps per rank of the continuation (1 with a penalty, 3 without).
+        ``theory`` (False): the literal algorithm of the theorems, with fresh samples in each of ``rounds`` (10) rounds, a
+        start clipped for the incoherence ``incoherence`` (3.0) and rows solved to the fixed accuracy ``inner_tol``
+        (1e-10); it needs reg=0, loss="l2" and 2 rounds + 1 times the data.
 
     Returns
     -------
@@ -152,8 +148,9 @@ def complete_matrix(
     -----
     *Guarantee.* With ``reg > 0``, ``bound`` is at most the objective of every X of any rank: a dual point of the convex
     problem, its spectral norm bounded in full for small matrices and with failure probability 1e-10 otherwise. With
-    ``reg == 0`` it is 0, and ``determined`` says whether the entries fix the completion locally; a fit that they do not
-    fix has ``success=False``, however small its residual: STALLED, or the limit that ended the run.
+    ``reg == 0`` it is 0, and ``determined`` says whether the entries fix the completion returned locally, or that they
+    fix none; an answer that they do not fix has ``success=False``, however small its residual: STALLED, or the limit that
+    ended the run.
 
     *Algorithm.* The rank grows from 1 to k by leading singular pairs of the residual, with a few sweeps at each. A
     sweep solves rows, then columns, as small least-squares problems in the singular basis of the iterate, to an
@@ -196,7 +193,8 @@ def complete_matrix(
     )
     settings = common.settings(Settings)
     check_choice("options['precision']", settings.precision, ("double", "single"))
-    check_integer("options['stage_sweeps']", settings.stage_sweeps, low=1)
+    if settings.stage_sweeps is not None:
+        check_integer("options['stage_sweeps']", settings.stage_sweeps, low=1)
     check_integer("options['rounds']", settings.rounds, low=1)
     check_number("options['incoherence']", settings.incoherence, low=0.0, strict=True)
     check_number("options['inner_tol']", settings.inner_tol, low=0.0, strict=True)
@@ -274,7 +272,7 @@ def _blocked_run(
         raise InvalidProblemError(
             f"method='gauss-newton' and options['theory'] need the entries in memory; got a {type(matrix).__name__}"
         )
-    problem = blocked_problem(matrix, rank, **data)
+    problem = blocked_problem(matrix, rank, **data, rng=common.rng)
     _check_range(problem.largest_target, settings)
     return BlockedRun(problem, common, settings, DEFAULT_SWEEPS)
 

@@ -13,7 +13,7 @@ from solvers._core.errors import ConvergenceWarning, InvalidProblemError
 from solvers._core.options import check_integer
 from solvers.completion._blocked_problem import as_blocked
 from solvers.completion._complete_matrix import complete_matrix
-from solvers.completion._problem import data_at_home, read_observations
+from solvers.completion._observations import data_at_home, read_observations
 from solvers.completion._result import ARRAYS, CompletionResult
 
 if TYPE_CHECKING:
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
     class BaseEstimator:
         """What scikit-learn's base class gives: parameters from the signature of ``__init__``."""
 
+        def __sklearn_tags__(self) -> Any: ...
+
+    class TransformerMixin:
+        """What scikit-learn's mixin gives: ``fit_transform``."""
+
 else:
-    from sklearn.base import BaseEstimator
+    from sklearn.base import BaseEstimator, TransformerMixin
 
 __all__ = ["MatrixCompleter"]
 
@@ -31,7 +36,7 @@ SAFEGUARD = 1e-10
 STORED = (*ARRAYS, "basis", "lengths")
 
 
-class MatrixCompleter(BaseEstimator):
+class MatrixCompleter(TransformerMixin, BaseEstimator):
     """Low-rank matrix completion as an estimator.
 
     Parameters
@@ -72,7 +77,8 @@ class MatrixCompleter(BaseEstimator):
     basis_, lengths_ : (n, k), (k,)
         Where the penalty of a row with coordinates y in the basis is reg/2 y² / lengths: ``V_`` and ``s_`` for the plain
         norm.
-    n_features_in_ : int
+    n_features_in_, n_iter_ : int
+        Columns; sweeps.
 
     Examples
     --------
@@ -92,6 +98,7 @@ class MatrixCompleter(BaseEstimator):
     basis_: FloatArray
     lengths_: FloatArray
     n_features_in_: int
+    n_iter_: int
 
     def __init__(
         self,
@@ -148,7 +155,7 @@ class MatrixCompleter(BaseEstimator):
         self.result_ = result
         for name in ARRAYS:
             setattr(self, f"{name}_", to_host(result[name]))
-        self.n_features_in_ = len(self.V_)
+        self.n_features_in_, self.n_iter_ = len(self.V_), result.nit
         self._keep_basis(X, sample_weight)
         return self
 
@@ -168,7 +175,10 @@ class MatrixCompleter(BaseEstimator):
         self._predictor()
         observed = read_observations(X, None, self.duplicates)
         if observed.shape[1] != len(self.V_):
-            raise InvalidProblemError(f"X must have {len(self.V_)} columns; got shape {observed.shape}")
+            raise InvalidProblemError(
+                f"X must have {len(self.V_)} columns; X has {observed.shape[1]} features, but MatrixCompleter is expecting "
+                f"{len(self.V_)} features as input"
+            )
         mean = float(np.mean(self.row_bias_)) if len(self.row_bias_) else 0.0
         floor = 1e-14 * max(float(self.lengths_[0]), np.finfo(float).tiny)
         ridge = self.reg / np.maximum(self.lengths_, floor)
@@ -209,11 +219,11 @@ class MatrixCompleter(BaseEstimator):
         return columns, values
 
     def save(self, path: str | Path) -> None:
-        """Write the factors and biases to a ``.npz`` file, without pickles."""
+        """Write the factors and biases to a file in NumPy's ``.npz`` format, without pickles."""
         self._predictor()
-        np.savez(
-            path, reg=self.reg, reg_scaling=self.reg_scaling, **{name: getattr(self, f"{name}_") for name in STORED}
-        )
+        stored = {name: getattr(self, f"{name}_") for name in STORED}
+        with open(path, "wb") as file:  # a file, because NumPy appends .npz to names
+            np.savez(file, reg=self.reg, reg_scaling=self.reg_scaling, **stored)
 
     @classmethod
     def load(cls, path: str | Path) -> MatrixCompleter:
@@ -225,6 +235,13 @@ class MatrixCompleter(BaseEstimator):
         fresh.n_features_in_ = len(fresh.V_)
         return fresh
 
+    def __sklearn_tags__(self) -> Any:
+        """NaN means unseen; in sparse input, what is not stored."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        return tags
+
     def _keep_basis(self, X: Any, weights: Any) -> None:
         """Basis and lengths in which the penalty of a row is a ridge."""
         self.basis_, self.lengths_ = self.V_, self.s_
@@ -235,11 +252,10 @@ class MatrixCompleter(BaseEstimator):
             counts = matrix.counts(), matrix.counts(columns=True)
         else:
             observed = read_observations(*data_at_home(X, weights), self.duplicates)
-            held = np.asarray(self.result_.holdout_index)
-            counts = observed.row_counts.copy(), observed.col_counts.copy()
-            for side, index in zip(counts, held.T, strict=True):
-                np.subtract.at(side, index, 1)
-        rows, cols = (np.sqrt(count.astype(np.float64)) for count in counts)
+            counts = observed.row_counts, observed.col_counts
+        held = np.asarray(self.result_.holdout_index).T
+        fitted = tuple(side - np.bincount(index, minlength=len(side)) for side, index in zip(counts, held, strict=True))
+        rows, cols = (np.sqrt(count.astype(np.float64)) for count in fitted)
         left, right = (self.U_ * self.s_) * rows[:, None], self.V_ * cols[:, None]
         q, r = np.linalg.qr(right)
         _, self.lengths_, turn = np.linalg.svd(np.linalg.qr(left, mode="r") @ r.T)

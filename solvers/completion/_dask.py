@@ -7,9 +7,10 @@ broadcast, improved rows are factored where they are, k x k triangles come back 
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ import scipy.sparse
 from solvers._core.arrays import IntArray
 from solvers._core.errors import InvalidProblemError
 from solvers._core.optional import require
+from solvers.completion import _blocks as tasks
 from solvers.completion._blocks import Block, BlockedMatrix
 
 __all__ = ["DaskMatrix"]
@@ -72,6 +74,34 @@ class DaskMatrix(BlockedMatrix):
     def counts(self, *, columns: bool = False) -> IntArray:
         """Entries of every row (or column)."""
         return self._counts[columns]
+
+    def weighted_by(self, weights: Self) -> Self:
+        """The matrix with the values of another one of the same positions and chunks as weights."""
+        if weights._ranges != self._ranges:
+            raise InvalidProblemError("weights must have the chunks of A")
+        other = copy.copy(self)
+        pairs = zip(self._blocks, weights._blocks, strict=True)
+        other._blocks = tuple(self._client.map(tasks.weighted, own, theirs, pure=False) for own, theirs in pairs)
+        other.weighted = True
+        return other
+
+    def without(self, keys: IntArray) -> Self:
+        """The matrix without the entries row * n + column named by sorted keys."""
+        m, n = self.shape
+        other = copy.copy(self)
+        held = keys, np.sort(keys % n * m + keys // n)
+        parts = (
+            [own[slice(*np.searchsorted(own, (start * width, stop * width)))] for start, stop in ranges]
+            for own, ranges, width in zip(held, self._ranges, (n, m), strict=True)
+        )
+        other._blocks = tuple(
+            self._client.map(tasks.without, blocks, part, pure=False)
+            for blocks, part in zip(self._blocks, parts, strict=True)
+        )
+        gone = np.bincount(keys // n, minlength=m), np.bincount(keys % n, minlength=n)
+        other._counts = tuple(counts - lost for counts, lost in zip(self._counts, gone, strict=True))
+        other.size = self.size - len(keys)
+        return other
 
     def ranges(self, *, columns: bool = False) -> list[tuple[int, int]]:
         """Rows (or columns) of each block."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solvers._core.arrays import FloatArray
-from solvers.completion._problem import Observations
+from solvers.completion._observations import Observations
 
 __all__ = ["EntryGradient", "Gradient", "length_moments"]
 

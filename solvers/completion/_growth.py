@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy.linalg
+import scipy.optimize
 
 from solvers._core.arrays import FloatArray
 from solvers.completion._gradient import Gradient
@@ -19,7 +21,8 @@ __all__ = ["grow", "relength", "stages"]
 POWER_STEPS = 12
 # Up to this many entries times rank, ranks are visited one by one.
 ONE_BY_ONE = 4e7
-LENGTH_ROUNDS = 200
+# Share of the trace by which a singular quadratic term grows.
+LENGTH_RIDGE = 1e-15
 
 
 def stages(rank: int, size: int, *, convex: bool) -> list[int]:
@@ -71,18 +74,11 @@ def relength(work: Entries, factors: Factors) -> Factors:
     k = factors.rank
     gram, slope = work.length_moments(factors)
     slope = slope - work.reg
-    s = factors.s.copy()
-    gradient = slope - gram @ s
-    for _ in range(LENGTH_ROUNDS):
-        moved = 0.0
-        for l in range(k):
-            if gram[l, l] > 0.0:
-                fresh = max(0.0, s[l] + gradient[l] / gram[l, l])
-                gradient -= gram[:, l] * (fresh - s[l])
-                moved = max(moved, abs(fresh - s[l]))
-                s[l] = fresh
-        if moved <= 1e-13 * float(np.max(s, initial=0.0)):
-            break
+    try:
+        root = np.linalg.cholesky(gram + LENGTH_RIDGE * np.trace(gram) * np.eye(k))
+        s = scipy.optimize.nnls(root.T, scipy.linalg.solve_triangular(root, slope, lower=True))[0]
+    except (np.linalg.LinAlgError, RuntimeError):
+        return factors
     order = np.argsort(-s, kind="stable")
     left, right = work.host(factors.U)[:, order], work.host(factors.V)[:, order]
     return Factors(work.take(left), s[order], work.take(right))

@@ -265,7 +265,8 @@ def _by_gradients(
 
 def _like(x: Array, values: FloatArray) -> Array:
     xp = namespace_of(x)
-    return xp.asarray(np.ascontiguousarray(values), dtype=x.dtype, device=_device(x))
+    # A copy: a single column taken backwards counts as contiguous, and PyTorch refuses its strides.
+    return xp.asarray(np.array(values, order="C"), dtype=x.dtype, device=_device(x))
 
 
 def _device(array: Array) -> Any:

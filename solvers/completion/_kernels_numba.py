@@ -23,9 +23,10 @@ __all__ = ["BY_CG", "BY_DUAL", "BY_GRAM", "BY_SKETCH", "effective_counts", "resi
 BY_GRAM, BY_CG, BY_SKETCH, BY_DUAL = 0, 1, 2, 3
 
 # Columns of a panel are padded to whole vector registers, its rows to blocks of four.
-LANE, BLOCK = 16, 4
+LANE, BLOCK, CACHE_LINE = 16, 4, 64
 # Entries of a panel up to which the call of a library costs more than its Gram matrix.
 SMALL_PANEL = 32
+LARGEST_SHIFT = 1e12
 
 # Reassociation and contraction let sums vectorise; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
@@ -84,7 +85,8 @@ def _substitute(factor: Any, x: Any, k: int) -> None:
 def _factor_safely(gram: Any, saved: Any, penalty: Any, k: int, unit: float) -> None:
     """Factor gram + penalty; where it is singular, its diagonal grows by the least share that makes it definite.
 
-    Everything is relative to the diagonal entries, which penalties spread over many orders of magnitude.
+    Everything is relative to the diagonal entries, which penalties spread over many orders of magnitude. A diagonal that
+    has grown so far is definite unless it is not finite, and that is left to be seen in the answer.
     """
     smallest = 0.0
     for i in range(k):
@@ -95,7 +97,7 @@ def _factor_safely(gram: Any, saved: Any, penalty: Any, k: int, unit: float) -> 
             saved[i, l] = gram[i, l]
     shift = 0.0
     smallest = smallest if smallest > 0.0 else 1.0
-    while not _factor(gram, k, k * unit):
+    while not _factor(gram, k, k * unit) and shift < LARGEST_SHIFT:
         shift = max(100.0 * shift, 4.0 * k * unit)
         for i in range(k):
             for l in range(i + 1):
@@ -124,10 +126,9 @@ def effective_counts(indptr: Any, indices: Any, weights: Any, norms: Any) -> Any
 
 
 @njit(fastmath=FAST)
-def _load(
-    indices: Any, values: Any, weights: Any, fixed: Any, begin: Any, d: int, width: int, panel: Any, r: Any
-) -> None:
-    """Rows of the fixed factor and values, times the roots of the weights; blocks are filled up with zeros."""
+def _load(indices: Any, values: Any, weights: Any, fixed: Any, begin: Any, d: int, panel: Any, r: Any) -> None:
+    """Rows of the fixed factor and values, times the roots of the weights; rows of the panel beyond ``d`` become zeros."""
+    k = fixed.shape[1]
     zero = fixed.dtype.type(0.0)
     weighted = len(weights) > 0
     for t in range(d):
@@ -135,17 +136,16 @@ def _load(
         target = panel[t]
         if weighted:
             root = np.sqrt(weights[begin + t])
-            for l in range(width):
+            for l in range(k):
                 target[l] = root * source[l]
             r[t] = root * values[begin + t]
         else:
-            for l in range(width):
+            for l in range(k):
                 target[l] = source[l]
             r[t] = values[begin + t]
     for t in range(d, len(panel)):
         r[t] = zero
-        for l in range(width):
-            panel[t, l] = zero
+        panel[t] = zero
 
 
 @njit(fastmath=FAST)
@@ -384,7 +384,7 @@ def solve_rows(
     penalty, inverse_scale : (k,)
         Ridge of each coordinate, ascending; reciprocal column lengths for the stopping test.
     modes : (m,) int8
-        ``BY_GRAM``, ``BY_CG``, ``BY_SKETCH`` or ``BY_DUAL`` for each row.
+        ``BY_GRAM``, ``BY_CG``, ``BY_SKETCH`` or ``BY_DUAL`` for each row; the last means ``BY_GRAM`` where d > k.
     shared : (k, k)
         Factor, with reciprocal diagonal, of a Gram matrix that preconditions the rows solved ``BY_CG``; empty for none.
     losses : (m,)
@@ -395,16 +395,10 @@ def solve_rows(
     int
         Conjugate gradient steps times entries, summed.
     """
-    n, k = fixed.shape
+    k = fixed.shape[1]
     dtype = fixed.dtype
     zero = dtype.type(0.0)
     padded = k if k < 8 else ((k + LANE - 1) // LANE) * LANE
-    wide = fixed
-    if padded > k:
-        wide = np.zeros((n, padded), dtype=dtype)
-        for j in range(n):
-            for l in range(k):
-                wide[j, l] = fixed[j, l]
     longest_direct = k
     longest = BLOCK
     for i in range(len(indptr) - 1):
@@ -414,7 +408,10 @@ def solve_rows(
         else:
             longest = max(longest, d + BLOCK - 1)
     direct_store = np.empty((longest_direct, k), dtype=dtype)
-    store = np.empty((longest, padded), dtype=dtype)
+    # Rows are loaded into the first columns, those beyond stay zero; rows begin where cache lines do.
+    reserve = np.zeros(longest * padded + CACHE_LINE // fixed.itemsize, dtype=dtype)
+    ahead = (-reserve.ctypes.data % CACHE_LINE) // fixed.itemsize
+    store = reserve[ahead : ahead + longest * padded].reshape(longest, padded)
     longest = max(longest, longest_direct)
     gram = np.empty((k, k), dtype=dtype)
     saved = np.empty((k, k), dtype=dtype)
@@ -441,8 +438,8 @@ def solve_rows(
             row[:] = zero
         elif modes[i] == BY_GRAM or modes[i] == BY_DUAL:
             panel = direct_store[:d]
-            _load(indices, values, weights, wide, begin, d, k, panel, r)
-            if modes[i] == BY_GRAM:
+            _load(indices, values, weights, fixed, begin, d, panel, r)
+            if modes[i] == BY_GRAM or d > k:
                 _solve_normal(panel, r, penalty, gram, saved, row)
             else:
                 _solve_dual(panel, r, ratio, ridge, gram, saved, w, row)
@@ -455,7 +452,7 @@ def solve_rows(
         else:
             blocks = ((d + BLOCK - 1) // BLOCK) * BLOCK
             panel = store[:blocks]
-            _load(indices, values, weights, wide, begin, d, padded, panel, r)
+            _load(indices, values, weights, fixed, begin, d, panel, r)
             for l in range(padded):
                 g[l] = zero
             for l in range(k):

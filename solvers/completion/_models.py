@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solvers._core.errors import InvalidProblemError
-from solvers.completion._problem import completion_problem, read_observations, split_holdout
+from solvers.completion._observations import read_observations, split_holdout
+from solvers.completion._problem import completion_problem
 
 if TYPE_CHECKING:
     import cvxpy

@@ -41,10 +41,14 @@ class CompletionResult(Result):
     holdout_rmse : float
         Root mean square error there; NaN where none was held out.
     determined : bool or None
-        Whether the observed entries determine the completion locally uniquely; None where that was not examined
-        (``reg > 0``, where the certificate speaks, or too large).
+        True: the answer is locally the only matrix of its rank that agrees with it at the observed entries. False: the
+        data do not determine a completion of this rank, by counting, or because others lie arbitrarily near an
+        answer that fits them. None: neither was established.
+    determination : str
+        What ``determined`` rests on, or why it is None (``reg > 0``, where the certificate speaks; too large; an
+        answer that does not fit the data and has others near it, which says nothing of the data).
     tangent_gap : float
-        The relative smallest singular value behind ``determined``; NaN where not examined.
+        Relative smallest eigenvalue of the reduced tangent system at the answer; NaN where not computed.
     outliers : (t, 2) int64
         Row and column of the entries that the Huber scheme rejected and whose residual is above ``delta``.
     short_rows, short_cols : int64 arrays
@@ -61,6 +65,7 @@ class CompletionResult(Result):
     holdout_index: IntArray
     holdout_rmse: float
     determined: bool | None
+    determination: str
     tangent_gap: float
     outliers: IntArray
     short_rows: IntArray
@@ -111,7 +116,7 @@ def at_home(result: CompletionResult) -> CompletionResult:
 def _index(value: Any, size: int, name: str) -> IntArray:
     array = np.asarray(to_host(value))
     if array.dtype.kind not in "iu" and array.size:
-        raise InvalidProblemError(f"{name} must be integers; got dtype {array.dtype}")
+        raise InvalidProblemError(f"{name} must be integers, positions and no labels; got dtype {array.dtype}")
     array = array.astype(np.int64)
     if array.size and (int(array.min()) < 0 or int(array.max()) >= size):
         raise InvalidProblemError(f"{name} must lie in 0..{size - 1}; got {int(array.min())} to {int(array.max())}")

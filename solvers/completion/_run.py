@@ -31,10 +31,11 @@ from solvers.completion._certificate import (
 from solvers.completion._problem import CompletionProblem
 from solvers.completion._result import ARRAYS, CompletionResult, fails_held_out
 from solvers.completion._sweeps import Factors, Orientation, Workspace
-from solvers.completion._uniqueness import UNDETERMINED, affordable, tangent_gap
+from solvers.completion._uniqueness import FITTED, Determination, affordable, at_answer, by_counting, tangent_gap
 
 __all__ = ["Run", "Settings"]
 
+TOO_LATE = "no time was left to examine the tangent system"
 LIMITS = (Status.MAX_ITER, Status.TIME_LIMIT, Status.CALLBACK_STOP)
 
 
@@ -42,12 +43,14 @@ LIMITS = (Status.MAX_ITER, Status.TIME_LIMIT, Status.CALLBACK_STOP)
 class Settings:
     """Options of every method: precision of the sweeps, sweeps per rank of the continuation, and the analysed form.
 
+    ``stage_sweeps`` is 1 with a penalty, where every way through the ranks leads to the same optimum, and 3 without.
+
     ``theory`` runs the algorithm of the theorems on ``rounds`` pairs of fresh samples, the start clipped for the
     incoherence mu, and every row solved to the relative accuracy ``inner_tol``.
     """
 
     precision: str = "double"
-    stage_sweeps: int = 3
+    stage_sweeps: int | None = None
     theory: bool = False
     rounds: int = 10
     incoherence: float = 3.0
@@ -78,8 +81,7 @@ class Run:
         self.device: Backend | None = None
         self.delta = problem.delta if problem.delta is not None else problem.spread
         self.kept: Any = None
-        self.determined: bool | None = None
-        self.tangent_gap = math.nan
+        self.determination = Determination(None, "the run has not ended")
         self._finished = False
         self.rng = common.rng
         self.monitor = Monitor(
@@ -210,38 +212,37 @@ class Run:
     def conclude(self) -> CompletionResult:
         """Examine uniqueness where nothing else speaks for the answer, and package."""
         if self.problem.reg == 0.0:
-            self._examine()
+            self.determination = self._examined()
+        else:
+            self.determination = Determination(None, "with a penalty the gap speaks for the answer")
         self._finished = True
         result = self.monitor.result()
         assert isinstance(result, CompletionResult)
         return result
 
-    def _examine(self) -> None:
+    def _examined(self) -> Determination:
         rank, size, shape = self.problem.rank, self.problem.size, self.problem.shape
-        if (
-            self.problem.size < rank * (sum(shape) - rank)
-            or min(int(self.problem.row_counts.min()), int(self.problem.col_counts.min())) < rank
-        ):
-            self.determined, self.tangent_gap = False, 0.0
-            return
-        predicted = 3e-8 * size * rank * 40
-        if not (affordable(shape, size, rank) and self.monitor.affords(predicted)):
-            return
+        counted = by_counting(shape, self.problem.row_counts, self.problem.col_counts, rank)
+        if counted is not None:
+            return counted
+        if not affordable(shape, size, rank):
+            return Determination(None, "the tangent system is too large to be examined")
+        if not self.monitor.affords(3e-8 * size * rank * 40):
+            return Determination(None, TOO_LATE)
         side = self.structure()
-        cols = side.indices
-        counts = side.counts, np.bincount(cols, minlength=shape[1])
-        if len(cols) < rank * (sum(shape) - rank) or min(int(counts[0].min()), int(counts[1].min())) < rank:
-            self.determined, self.tangent_gap = False, 0.0
-            return
+        counted = by_counting(shape, side.counts, np.bincount(side.indices, minlength=shape[1]), rank)
+        if counted is not None:
+            return counted
         factors: Factors = self.monitor.x
-        if factors.rank < rank or factors.s[-1] <= 1e-12 * factors.s[0]:
-            # A run that was cut short has not reached its rank: that says nothing about the data.
-            if self.monitor.status not in LIMITS:
-                self.determined, self.tangent_gap = False, 0.0
-            return
-        at_home = Factors(self.work.host(factors.U), factors.s, self.work.host(factors.V))
-        self.tangent_gap = tangent_gap(side, at_home, np.random.default_rng(0))
-        self.determined = self.tangent_gap > UNDETERMINED
+        fits = self.misfit(*self.plain(factors))[0] <= FITTED * self.problem.typical
+        gap = 0.0
+        if factors.rank == rank and factors.s[-1] > 1e-12 * factors.s[0]:
+            at_home = Factors(self.work.host(factors.U), factors.s, self.work.host(factors.V))
+            gap = tangent_gap(side, at_home, np.random.default_rng(0))
+        elif self.monitor.status in LIMITS and not fits:
+            return Determination(None, "the run ended before it reached its rank")
+        stationary = self.monitor.status in (Status.OPTIMAL, Status.CONVERGED)
+        return at_answer(gap, fits=fits, stationary=stationary)
 
     def _rejected(self) -> npt.NDArray[np.bool_]:
         """Entries that were rejected and that the answer does not fit after all."""
@@ -270,8 +271,9 @@ class Run:
             rmse=rmse,
             holdout_index=held,
             holdout_rmse=math.nan,
-            determined=self.determined,
-            tangent_gap=self.tangent_gap,
+            determined=self.determination.claim,
+            determination=self.determination.reason,
+            tangent_gap=self.determination.gap,
             outliers=outliers,
             short_rows=_short(problem.row_counts, problem.rank),
             short_cols=_short(problem.col_counts, problem.rank),
@@ -290,18 +292,16 @@ class Run:
     def _judge(self, result: CompletionResult) -> None:
         """A good fit that the data do not determine is no completion: the status says so."""
         problem = self.problem
-        reason = ""
-        if self.determined is False:
-            short = len(result.short_rows) + len(result.short_cols)
-            freedom = problem.rank * (sum(problem.shape) - problem.rank)
-            cause = (
-                f"{short} rows or columns have fewer than rank = {problem.rank} entries"
-                if short
-                else f"{problem.size} entries for {freedom} degrees of freedom"
-            )
-            reason = f"The observed entries do not determine a completion of this rank ({cause})"
+        reason, verdict = "", self.determination
+        if verdict.claim is False:
+            reason = f"The observed entries do not determine a completion of this rank ({verdict.reason})"
+        elif not verdict.unique:
+            reason = f"Other matrices of this rank agree with the answer at every observed entry ({verdict.reason})"
         elif problem.reg == 0.0 and fails_held_out(problem, result):
             reason = f"The fit does not carry over: held-out RMSE {result.holdout_rmse:.3g}, fitted {result.rmse:.3g}"
+        if verdict.reason == TOO_LATE and result.success:
+            result["status"], result["success"] = Status.TIME_LIMIT, False
+            result["message"] = "The time limit left no time to examine whether the data determine the answer."
         if reason and result.status in (Status.TIME_LIMIT, Status.CALLBACK_STOP):
             result["message"] = f"{result.message} {reason}."
         elif reason:

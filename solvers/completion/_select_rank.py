@@ -14,7 +14,7 @@ from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_integer, check_number
 from solvers._core.random import RNG, generator
 from solvers.completion._complete_matrix import complete_matrix
-from solvers.completion._problem import Observations, read_observations, split_holdout
+from solvers.completion._observations import Observations, read_observations, split_holdout
 from solvers.completion._result import CompletionResult
 
 __all__ = ["RankSelection", "select_rank"]

@@ -8,6 +8,7 @@ system is told which one comes next and reads ahead. Offsets are 64 bits wide, p
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ import scipy.sparse
 from solvers._core.arrays import IntArray
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_integer
+from solvers.completion import _blocks as tasks
 from solvers.completion._blocks import Block, BlockedMatrix
 
 __all__ = ["StoredMatrix"]
@@ -41,7 +43,8 @@ class StoredMatrix(BlockedMatrix):
     folder : path
         As :meth:`write` left it.
     block_bytes : int
-        Size of one block of positions and values. A sweep holds the factors and at most two blocks.
+        Size of one block of positions and values. A sweep holds the factors and at most two blocks; weights and held-out
+        entries need up to three more.
 
     Attributes
     ----------
@@ -91,6 +94,9 @@ class StoredMatrix(BlockedMatrix):
         sides = zip(self._pointers, self._ranges, strict=True)
         self._largest = max(int(indptr[stop] - indptr[start]) for indptr, ranges in sides for start, stop in ranges)
         self._buffers: dict[str, npt.NDArray[Any]] = {}
+        self._weights: StoredMatrix | None = None
+        self._held: tuple[IntArray, ...] = ()
+        self._counts = tuple(np.diff(indptr) for indptr in self._pointers)
 
     @classmethod
     def write(
@@ -144,7 +150,38 @@ class StoredMatrix(BlockedMatrix):
 
     def counts(self, *, columns: bool = False) -> IntArray:
         """Entries of every row (or column)."""
-        return np.diff(self._pointers[columns])
+        return self._counts[columns]
+
+    def weighted_by(self, weights: Self) -> Self:
+        """The matrix with the values of another one of the same positions as weights."""
+        for columns, indptr in enumerate(self._pointers):
+            if not np.array_equal(indptr, weights._pointers[columns]):
+                raise InvalidProblemError("weights must have the positions of A; rows or columns differ in length")
+        other = copy.copy(self)
+        other._weights, other.weighted = weights._in_ranges(self._ranges), True
+        # One pass finds whatever is wrong before any work.
+        for columns in (False, True):
+            for _ in other._blocks(columns):
+                pass
+        return other
+
+    def without(self, keys: IntArray) -> Self:
+        """The matrix without the entries row * n + column named by sorted keys."""
+        m, n = self.shape
+        other = copy.copy(self)
+        other._held = keys, np.sort(keys % n * m + keys // n)
+        gone = np.bincount(keys // n, minlength=m), np.bincount(keys % n, minlength=n)
+        other._counts = tuple(counts - lost for counts, lost in zip(self._counts, gone, strict=True))
+        other.size = self.size - len(keys)
+        return other
+
+    def _in_ranges(self, ranges: tuple[list[tuple[int, int]], ...]) -> Self:
+        """The matrix in other blocks, with buffers of its own."""
+        other = copy.copy(self)
+        other._ranges, other._buffers = ranges, {}
+        sides = zip(self._pointers, ranges, strict=True)
+        other._largest = max(int(indptr[stop] - indptr[start]) for indptr, side in sides for start, stop in side)
+        return other
 
     def ranges(self, *, columns: bool = False) -> list[tuple[int, int]]:
         """Rows (or columns) of each block."""
@@ -169,7 +206,13 @@ class StoredMatrix(BlockedMatrix):
     def block(self, position: int, *, columns: bool = False) -> Block:
         """One block of rows (or columns); its arrays are used again for the next one that is read."""
         with self._open(columns) as files:
-            return self._load(position, columns, files)
+            return self._finished(self._load(position, columns, files), position, columns)
+
+    def _finished(self, block: Block, position: int, columns: bool) -> Block:
+        """A block as it is in the files, with its weights and without what is held out."""
+        if self._weights is not None:
+            block = tasks.weighted(block, self._weights.block(position, columns=columns))
+        return tasks.without(block, self._held[columns]) if self._held else block
 
     def _blocks(self, columns: bool) -> Iterator[Block]:
         """Blocks one after the other, each read while the system fetches the next."""
@@ -180,7 +223,7 @@ class StoredMatrix(BlockedMatrix):
                     ahead = [int(indptr[row]) for row in ranges[position + 1]]
                     for file, dtype in files:
                         _read_ahead(file, dtype.itemsize, ahead)
-                yield self._load(position, columns, files)
+                yield self._finished(self._load(position, columns, files), position, columns)
 
     @contextlib.contextmanager
     def _open(self, columns: bool) -> Iterator[list[tuple[Any, np.dtype[Any]]]]:

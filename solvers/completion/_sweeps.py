@@ -40,6 +40,8 @@ __all__ = [
 
 # Singular values are floored at this share of the largest wherever they divide.
 FLOOR = 1e-14
+# Largest entry, and reciprocal of it, of which sums of squares stay in the range of float32.
+SQUARABLE = 1e12
 # Conjugate gradient steps of one row at most.
 MAX_STEPS = 60
 # Rows of a leverage sample per unknown: conjugate gradients then contract by one half.
@@ -264,14 +266,20 @@ def balanced(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Factors:
 def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.NDArray[Any]]:
     """X = basis diag(s) turnᵀ. By the Gram matrix while the squared condition number leaves enough digits."""
     k = x.shape[1]
-    scale = float(np.max(np.abs(x))) or 1.0
+    scale = max(float(np.max(x)), -float(np.min(x))) or 1.0
     unit = float(np.finfo(x.dtype).eps)
-    gram = (x / x.dtype.type(scale)).T @ (x / x.dtype.type(scale))
-    squares, turn = np.linalg.eigh(gram.astype(np.float64))
+    if 1.0 / SQUARABLE < scale < SQUARABLE:
+        gram = (x.T @ x).astype(np.float64)
+    else:
+        scaled = x / x.dtype.type(scale)
+        gram = (scaled.T @ scaled).astype(np.float64) * scale * scale
+    squares, turn = np.linalg.eigh(gram)
     if squares[0] > max(1e-4, 1e4 * unit) * squares[-1]:
         s = np.sqrt(squares[::-1])
         turn = np.ascontiguousarray(turn[:, ::-1]).astype(x.dtype)
-        return np.ascontiguousarray((x @ turn) / (s * scale).astype(x.dtype)), s * scale, turn
+        basis = x @ turn
+        basis /= s.astype(x.dtype)
+        return basis, s, turn
     q, r = np.linalg.qr(x)
     u, s, vt = scipy.linalg.svd(r.astype(np.float64), check_finite=False)
     basis = np.ascontiguousarray(q @ u.astype(x.dtype))

@@ -17,13 +17,8 @@ from solvers.completion._blocked_problem import BlockedProblem, as_blocked, bloc
 from solvers.completion._blocks import BlockedMatrix
 from solvers.completion._certificate import DualBound, DualCertificate, dual_bound, objective
 from solvers.completion._claims import blocked_claim, unsupported_claim
-from solvers.completion._problem import (
-    CompletionProblem,
-    completion_problem,
-    data_at_home,
-    read_observations,
-    split_holdout,
-)
+from solvers.completion._observations import data_at_home, read_observations, split_holdout
+from solvers.completion._problem import CompletionProblem, completion_problem
 from solvers.completion._result import CompletionResult, at_home
 
 __all__ = ["verify_complete_matrix"]
@@ -82,7 +77,12 @@ def verify_complete_matrix(
 
 
 def _verify_blocked(result: CompletionResult, matrix: BlockedMatrix, rank: int, **options: Any) -> Verification:
-    problem = blocked_problem(matrix, rank, **options)
+    try:
+        problem = blocked_problem(matrix, rank, **options, chosen=result.holdout_index)
+    except InvalidProblemError as reason:
+        if "holdout_index" not in str(reason):
+            raise
+        return _refused(str(reason))
     wrong = _wrong_answer(result, problem, math.inf) or blocked_claim(result, problem)
     if wrong:
         return _refused(wrong)

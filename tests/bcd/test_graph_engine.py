@@ -16,6 +16,7 @@ from solvers.bcd._graph import GraphSolver
 from solvers.bcd._local import LocalDescent
 from solvers.bcd._peel import FreeSystem
 from solvers.bcd._problem import composite
+from solvers.bcd._red_black import RedBlackSystem
 from solvers.bcd._relaxation import colour_order
 from solvers.bcd._schur import SchurSystem
 
@@ -94,22 +95,47 @@ def test_schur_complements_solve_any_graph(probability):
         assert np.allclose(x, np.linalg.solve(Q.toarray(), c), rtol=1e-7, atol=1e-9)
 
 
+def test_red_black_elimination_solves_every_bipartite_graph_and_no_other():
+    rng = np.random.default_rng(12)
+    for _ in range(60):
+        graph = networkx.bipartite.random_graph(int(rng.integers(1, 20)), int(rng.integers(1, 20)), 0.2, seed=rng)
+        graph = networkx.relabel_nodes(graph, dict(enumerate(rng.permutation(len(graph)).tolist())))
+        ordered = networkx.Graph()
+        ordered.add_nodes_from(range(len(graph)))
+        ordered.add_edges_from(graph.edges)
+        Q, c = grounded(ordered, rng), rng.standard_normal(len(graph))
+        system = RedBlackSystem.of(Q)
+        assert system.sound
+        system.begin(rng.standard_normal(len(c)), c)
+        for _ in range(8):
+            x = system.step(200, 1e-6)
+        assert np.allclose(x, np.linalg.solve(Q.toarray(), c), rtol=1e-7, atol=1e-9)
+    for length in (3, 5, 7, 8):
+        assert (RedBlackSystem.of(grounded(networkx.cycle_graph(length), rng)) is None) == (length % 2 == 1)
+
+
 def test_a_coarse_space_removes_the_smooth_errors_of_weakly_grounded_lattices():
     rng = np.random.default_rng(10)
     n = 80 * 80
     Q = scipy.sparse.csr_array(lattice(80) + scipy.sparse.diags_array(np.where(np.arange(n) % 2000 == 0, 1.0, 0.0)))
     c = rng.standard_normal(n)
+    for build in (SchurSystem, RedBlackSystem.of):
+        work = _work_with_and_without_coarse_space(build, Q, c)
+        assert work[0] < 0.5 * work[1]
+
+
+def _work_with_and_without_coarse_space(build, Q, c):
     work = []
     for coarse in (True, False):
-        system = SchurSystem(Q)
+        system = build(Q)
         assert system._coarse.shape[0] > 100
         if not coarse:
             system._coarse = np.empty((0, 0))
-        system.begin(np.zeros(n), c)
+        system.begin(np.zeros(len(c)), c)
         x = system.step(2000, 1e-20)
         assert np.linalg.norm(Q @ x - c) <= 1e-7 * np.linalg.norm(c)
         work.append(system.work)
-    assert work[0] < 0.5 * work[1]
+    return work
 
 
 def test_colours_have_no_inner_edges_and_relaxation_reaches_the_box_minimum():
@@ -182,6 +208,44 @@ def test_incremental_updates_stay_within_their_tolerance():
         assert solvers.verify(result, bcd.Quadratic(Q, now))
 
 
+def test_updates_over_many_orders_of_magnitude_keep_the_tolerance():
+    """What is left of a large residual by rounding must not count when c has become small."""
+    rng = np.random.default_rng(14)
+    for _ in range(40):
+        n = int(rng.integers(2, 30))
+        Q, c = grounded(networkx.gnp_random_graph(n, 0.2, seed=int(rng.integers(1 << 30))), rng), rng.standard_normal(n)
+        state = bcd.IncrementalQuadratic(bcd.Quadratic(Q, c), tol=1e-6)
+        for _ in range(6):
+            nodes = rng.choice(n, int(rng.integers(1, n + 1)), replace=False)
+            c[nodes] = rng.standard_normal(len(nodes)) * 10.0 ** rng.uniform(-5, 5)
+            state.update(nodes, c[nodes])
+            assert np.linalg.norm(Q @ state.x - c) <= 1e-6 * np.linalg.norm(c) * (1 + 1e-6)
+
+
+def test_hardly_an_update_needs_the_whole_system():
+    rng = np.random.default_rng(13)
+    n = 100 * 100
+    Q = scipy.sparse.csr_array(lattice(100) + scipy.sparse.diags_array(np.where(rng.random(n) < 0.1, 1.0, 0.0)))
+    c = 10 * rng.standard_normal(n)
+    state = bcd.IncrementalQuadratic(bcd.Quadratic(Q, c), tol=3e-3)
+    whole = 0
+    for _ in range(200):
+        node = int(rng.integers(n))
+        c[node] = 10 * rng.standard_normal()
+        state.update([node], [c[node]])
+        whole += state.moves < 0
+        assert np.linalg.norm(Q @ state.x - c) <= 3e-3 * np.linalg.norm(c) * (1 + 1e-6)
+    assert whole <= 4
+
+
+def test_an_update_of_nothing_changes_nothing():
+    state = bcd.IncrementalQuadratic(bcd.Quadratic(scipy.sparse.eye_array(4, format="csr"), np.ones(4)))
+    before = state.x.copy()
+    state.update([], [])
+    assert np.array_equal(state.x, before)
+    assert np.array_equal(state.loss.host_c, np.ones(4))
+
+
 def test_a_local_change_moves_few_coordinates():
     rng = np.random.default_rng(7)
     Q = scipy.sparse.csr_array(lattice(100) + scipy.sparse.diags_array(np.where(rng.random(10_000) < 0.1, 1.0, 0.0)))
@@ -199,6 +263,11 @@ def test_a_local_change_moves_few_coordinates():
         ([4], [1.0], "from 0 to 3"),
         ([1, 1], [1.0, 2.0], "distinct"),
         ([1, 2], [1.0], "one per value"),
+        ([1], [1.0, 2.0], "one per value"),
+        ([], [1.0], "one per value"),
+        ([-1], [1.0], "from 0 to 3"),
+        ([1], [np.inf], "finite"),
+        ([[1]], [[1.0]], "dimension"),
         ([1.0], [1.0], "integers"),
         ([1], [np.nan], "finite"),
     ],
@@ -258,6 +327,8 @@ def test_device_quadratics_agree_with_the_host_and_with_newton_blocks(penalty):
         newton = solvers.minimize_bcd(host, penalty, method="paper", update="newton", block_size=len(c), tol=1e-8)
         assert result.fun == pytest.approx(newton.fun, rel=1e-7)
         assert device.fun == pytest.approx(newton.fun, rel=1e-7)
+        assert type(device.x) is type(there.c)
+        assert device.x.device == DEVICE
 
 
 def test_device_quadratics_refuse_what_needs_the_host():

@@ -141,6 +141,23 @@ def test_paths_and_trees_take_one_exact_step():
     assert result.nit <= 2
 
 
+def test_weights_too_far_apart_for_factors_are_left_to_conjugate_gradients():
+    """1e12 + 1e-5 is 1e12: the matrix of the unlabelled nodes is singular, and its last pivot zero."""
+    weights = np.array([1e12, 1e12, 1e-5, 1e12])
+    graph = scipy.sparse.diags_array([weights, weights], offsets=[1, -1], format="csr")
+    labels = np.array([np.nan] * 4 + [2.0])
+    result = solvers.label_propagation(graph, labels)
+    assert result.status is solvers.Status.OPTIMAL
+    assert solvers.verify(result, graph, labels)
+    # Here the label itself is lost: the end is honest.
+    weights = np.array([1e12, 1e-12])
+    graph = scipy.sparse.diags_array([weights, weights], offsets=[1, -1], format="csr")
+    result = solvers.label_propagation(graph, [np.nan, np.nan, 2.0])
+    assert result.status is solvers.Status.STALLED
+    assert result.bound == 0.0
+    assert solvers.verify(result, graph, [np.nan, np.nan, 2.0])
+
+
 def test_components_without_labels_are_named():
     graph = networkx.Graph([("a", "b"), ("c", "d")])
     with pytest.raises(solvers.InvalidProblemError, match="node 'c' has none"):

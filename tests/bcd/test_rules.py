@@ -100,7 +100,10 @@ def test_colours_have_no_inner_edges_and_forests_no_cycles():
 
 @pytest.mark.parametrize("count", [150, pytest.param(1500, marks=pytest.mark.slow)])
 def test_steps_decrease_by_the_guaranteed_amount(count):
-    """Lipschitz, Hessian and line-search steps on random blocks; exact and Newton steps never ascend."""
+    """Every update keeps its promise but for a share of 1e-9 and the rounding of the two objectives compared.
+
+    No more room is needed: a step that is off by a relative 1e-9 loses less than that share of its promise.
+    """
     rng = np.random.default_rng(count)
     for trial in range(count):
         loss = smooth_losses(rng, trial)
@@ -110,7 +113,6 @@ def test_steps_decrease_by_the_guaranteed_amount(count):
         g = loss.gradient(z)
         block = np.sort(rng.choice(loss.size, int(rng.integers(1, loss.size + 1)), replace=False))
         H = loss.block_bound(block)
-        before = problem.objective(x, z)
         tau, L, gb = len(block), np.maximum(loss.lipschitz[block], 1e-300), g[block]
         largest = np.linalg.eigvalsh(H)[-1]
         promise = {
@@ -129,17 +131,19 @@ def test_steps_decrease_by_the_guaranteed_amount(count):
         for name, least in promise.items():
             mover = Updater(problem, x.copy(), z.copy())
             mover.update(name, block, gb)
-            after = problem.objective(mover.x, loss.image(mover.x))
-            rounding = problem.objective_error(x, z) + 1e-10 * (abs(before) + np.abs(x).max() * np.abs(gb).sum())
-            assert before - after >= least * (1 - 1e-9) - rounding, name
+            assert decrease(problem, x, mover.x) >= least * (1 - 1e-9), name
         # The prox step's promise with the constant that the search accepted.
         mover = Updater(problem, x.copy(), z.copy())
         mover.update("line-search", block, gb)
         accepted = mover._estimates[block][0]
-        after = problem.objective(mover.x, loss.image(mover.x))
-        assert before - after >= gb @ gb / (2 * accepted) * (1 - 1e-9) - 1e-10 * abs(
-            before
-        ) - 8 * problem.objective_error(x, z)
+        assert decrease(problem, x, mover.x) >= gb @ gb / (2 * accepted) * (1 - 1e-9)
+
+
+def decrease(problem, x, fresh):
+    """At most this much below F(x) lies F(fresh): each of the two values is off by its own rounding error."""
+    z, image = problem.loss.image(x), problem.loss.image(fresh)
+    errors = problem.objective_error(x, z) + problem.objective_error(fresh, image)
+    return problem.objective(x, z) - problem.objective(fresh, image) + errors
 
 
 def armijo_promise(problem, x, z, block):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import array_api_strict
 import numpy as np
 import pytest
 import scipy.sparse
+from kinds import NAMESPACES
 
 import solvers
 from solvers import bcd
@@ -49,9 +49,14 @@ def random_problem(rng, *, n=None, p=None, scale=1.0):
     return loss, penalty
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(1200, marks=pytest.mark.slow)])
 def test_every_run_ends_at_a_minimum(count):
-    """Stationarity, recomputed: no coordinate's negative gradient is far from its subdifferential."""
+    """Stationarity, recomputed: what a prox step along one coordinate gains is at most what the bound leaves to be gained.
+
+    That much is theory, for every convex penalty, and it is asked for up to the rounding of the two objectives. Where phi is
+    linear along the step, the gain is kkt^2 / (2 L): the gap proves kkt <= sqrt(2 L (fun - bound)) there and no less, which
+    is the allowance below; kinks within the step would make it larger, and it is not enlarged for them.
+    """
     rng = np.random.default_rng(count)
     for trial in range(count):
         loss, penalty = random_problem(rng, scale=(1.0, 1e-4, 1e4)[trial % 3])
@@ -61,7 +66,11 @@ def test_every_run_ends_at_a_minimum(count):
         z = loss.image(x)
         size = np.max(np.abs(loss.gradient(loss.image(problem.term.start()))), initial=1e-300)
         assert result.success, result.message
-        # A step along the steepest coordinate gains kkt^2 / (2 L), and no more than fun - bound is left to gain.
+        g, term = loss.gradient(z), problem.term
+        gains = _kernels_array.violations(
+            x, g, loss.lipschitz, term.lam, term.l2, term.lower, term.upper, np.empty(loss.size)
+        )
+        assert gains <= result.fun - result.bound + 2 * problem.objective_error(x, z)
         left = math.sqrt(2 * float(np.max(loss.lipschitz)) * max(result.fun - result.bound, 0.0))
         assert problem.kkt(x, z) <= max(2e-4 * size, left)
         assert solvers.verify(result, loss, penalty)
@@ -75,7 +84,7 @@ def test_unpenalised_models_reach_the_least_squares_solution():
         assert np.allclose(result.x, np.linalg.lstsq(A, b, rcond=None)[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [120, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [120, pytest.param(700, marks=pytest.mark.slow)])
 def test_what_is_screened_rests_at_every_minimiser(count):
     """Dual points from far away and from nearby; what they strike out lies where it lay."""
     rng = np.random.default_rng(count)
@@ -137,23 +146,26 @@ def model_value(G, g, lam, x0, x):
 def test_greedy_passes_decrease_the_model_by_the_largest_step_and_end_at_its_minimum():
     """A pass that moves anything falls by half the square of its largest scaled step, and Gram and column forms agree."""
     rng = np.random.default_rng(5)
-    for _ in range(200):
+    for trial in range(200):
         n, p = int(rng.integers(3, 15)), int(rng.integers(1, 12))
         A = np.asfortranarray(rng.standard_normal((n, p)))
-        h, lam = rng.random(n) + 0.1, rng.random(p)
-        G, g = A.T @ (h[:, None] * A), A.T @ rng.standard_normal(n)
+        h, lam = None if trial % 2 else rng.random(n) + 0.1, rng.random(p)
+        G, g = A.T @ (A if h is None else h[:, None] * A), A.T @ rng.standard_normal(n)
         none = (np.zeros(p), np.full(p, -np.inf), np.full(p, np.inf))
         x0 = rng.standard_normal(p) * (rng.random(p) < 0.5)
         x, slope = x0.copy(), g.copy()
         u, y = np.zeros(n), x0.copy()
+        v = u if h is None else np.zeros(n)
         threshold = 0.0
         for _ in range(30):
             before = model_value(G, g, lam, x0, y)
-            largest = residual_descent(A, np.arange(p), h, np.diagonal(G).copy(), g, u, y, lam, *none, threshold)
+            largest = residual_descent(A, np.arange(p), h, np.diagonal(G).copy(), g, u, v, y, lam, *none, threshold)
             after = model_value(G, g, lam, x0, y)
             promise = 0.5 * largest**2 if largest > threshold else 0.0
             assert before - after >= promise * (1 - 1e-9) - 1e-12 * (1 + abs(before))
             threshold = BUCKET * largest
+        assert np.allclose(u, A @ (y - x0), atol=1e-12)
+        assert np.allclose(v, u if h is None else h * u, atol=1e-12)
         gram_descent(np.ascontiguousarray(G), slope, x, lam, *none, 30, 0.0)
         assert np.allclose(x, y, atol=1e-8)
         assert np.allclose(slope, g + G @ (x - x0), atol=1e-8)
@@ -241,21 +253,18 @@ def test_objectives_beyond_the_range_are_refused():
             solvers.minimize_bcd(loss, bcd.L1(1.0))
 
 
-def test_every_linear_loss_and_penalty_runs_on_a_device():
-    """Products and dual points stay there; answers are those of the host, certified."""
+@pytest.mark.parametrize("namespace", sorted(NAMESPACES))
+def test_every_linear_loss_and_penalty_runs_on_a_device(namespace):
+    """Products and dual points stay there, answers come back there; they are those of the host, certified."""
     rng = np.random.default_rng(10)
     A, b = rng.standard_normal((30, 8)), rng.standard_normal(30)
     codes = rng.integers(0, 3, 30)
-    device = array_api_strict.Device("device1")
-
-    def there(value):
-        return array_api_strict.asarray(value, device=device)
-
+    there = NAMESPACES[namespace]
     makers = (
         lambda move: bcd.LeastSquares(move(A), move(b), sample_weight=move(np.abs(b))),
         lambda move: bcd.Huber(move(A), move(b), 0.4, fit_intercept=True),
         lambda move: bcd.Logistic(move(A), move(np.sign(b)), fit_intercept=True),
-        lambda move: bcd.Softmax(move(A), move(codes)),
+        lambda move: bcd.Softmax(move(A), move(codes), fit_intercept=True),
     )
     for make in makers:
         here, moved = make(lambda value: value), make(there)
@@ -271,3 +280,24 @@ def test_every_linear_loss_and_penalty_runs_on_a_device():
             assert result.backend == "array"
             assert solvers.verify(result, moved, penalty)
             assert result.fun == pytest.approx(solvers.minimize_bcd(here, penalty, tol=1e-7).fun, rel=1e-6)
+            for name in ("x", "support", "intercept"):
+                if name != "intercept" or here.n_free > 1:
+                    assert type(result[name]) is type(there(A)), name
+                    assert result[name].device == there(A).device, name
+            assert isinstance(result.certificate.theta, np.ndarray)
+
+
+@pytest.mark.parametrize("namespace", sorted(NAMESPACES))
+def test_device_runs_start_from_arrays_of_their_kind_and_from_results(namespace):
+    rng = np.random.default_rng(11)
+    A, b, there = rng.standard_normal((30, 8)), rng.standard_normal(30), NAMESPACES[namespace]
+    loss, penalty = bcd.LeastSquares(there(A), there(b), fit_intercept=True), bcd.L1(1.0)
+    result = solvers.minimize_bcd(loss, penalty, tol=1e-9)
+    for start in (result, result.x, there(np.ones(8))):
+        again = solvers.minimize_bcd(loss, penalty, tol=1e-9, x0=start)
+        assert again.fun == pytest.approx(result.fun, rel=1e-8)
+    assert solvers.minimize_bcd(loss, penalty, tol=1e-9, x0=result).nit <= 1
+    with pytest.raises(solvers.BackendError, match="x0 holds numpy data"):
+        solvers.minimize_bcd(loss, penalty, x0=np.ones(8))
+    with pytest.raises(solvers.BackendError, match="x0 holds array-api data"):
+        solvers.minimize_bcd(bcd.LeastSquares(A, b), penalty, x0=there(np.ones(8)))

@@ -110,6 +110,23 @@ def test_impossible_links_are_refused(options, words):
         solvers.kmeans_sdp(X, 2, method="exact", options=options)
 
 
+@pytest.mark.parametrize("unit", [1e-40, 1e-22, 1e19, 1e40])
+def test_the_unit_of_the_data_does_not_decide_what_is_proved(unit):
+    """Multipliers have the square of the unit, which single precision may not hold."""
+    X = np.random.default_rng(5).normal(size=(9, 2))
+    result = solvers.kmeans_sdp(X * unit, 3, method="exact", rng=0, tol=1e-5)
+    assert result.status is solvers.Status.OPTIMAL
+    assert solvers.verify(result, X * unit, 3)
+
+
+def test_links_beside_weights_in_which_all_others_vanish():
+    X = np.random.default_rng(6).normal(size=(7, 2))
+    weights = np.array([1e-29, 1e-12, 1.0, 1e27, 3.0, 1e-3, 1e20])
+    links = {"must_link": [(0, 3), (1, 6)], "cannot_link": [(3, 6)]}
+    result = solvers.kmeans_sdp(X, 2, sample_weight=weights, method="exact", options=links, rng=0)
+    assert solvers.verify(result, X, 2, sample_weight=weights, **links)
+
+
 def test_a_tree_must_be_complete():
     assert covers([()])
     assert covers([((0, 1, True),), ((0, 1, False),)])

@@ -10,6 +10,7 @@ from partitions import best_cost
 
 import solvers
 from clustering._blocks import anticlusters
+from clustering._low_rank import _on_sphere as on_sphere
 from clustering._problem import kmeans_problem
 from solvers._core.backend import choose_backend
 
@@ -96,6 +97,23 @@ def test_blocks_bound_the_whole():
         assert not solvers.verify(type(result)({**result, "certificate": changed}), X, 3)
 
 
+@pytest.mark.parametrize("backend", ["numba", "array"])
+def test_each_block_solved_adds_to_the_structured_bound(backend):
+    """A limit leaves rows to the structured certificate; what was solved counts all the same."""
+    X, labels = _gmm(600, 10, 4, 0.7)
+    keywords = {"method": "blocks", "tol": 1e-3, "backend": backend}
+    alone = solvers.certify_kmeans(X, labels, method="structured", backend=backend)
+    options = {"block_size": 100}
+    some, more, every = (
+        solvers.certify_kmeans(X, labels, max_iter=limit, options=options, **keywords)
+        for limit in (alone.nit + 1, alone.nit + 3, None)
+    )
+    assert alone.bound < some.bound < more.bound < every.bound
+    assert (len(some.certificate.blocks), len(more.certificate.blocks), len(every.certificate.blocks)) == (2, 4, 6)
+    for result in (some, more, every):
+        assert solvers.verify(result, X, labels)
+
+
 def test_stacks_of_blocks_prove_what_single_blocks_prove():
     """Array code solves blocks of equal size together; on a device that is the host's only in name, too."""
     import array_api_strict as strict
@@ -140,11 +158,20 @@ def test_blocks_never_exceed_brute_force(backend):
             continue
         weights = None if seed % 2 else 10.0 ** rng.uniform(-2, 2, n)
         options = {"block_size": int(rng.integers(2, 6)), "n_starts": 1}
+        limit = [None, 2, 3][seed % 3]
         result = solvers.kmeans_sdp(
-            X, n_clusters, sample_weight=weights, method="blocks", rng=seed, backend=backend, options=options
-        )
+            X, n_clusters, sample_weight=weights, method="blocks", rng=seed, backend=backend, max_iter=limit,
+            options=options,
+        )  # fmt: skip
         assert result.bound <= best_cost(X, n_clusters, weights) * (1 + 1e-12)
         assert solvers.verify(result, X, n_clusters, sample_weight=weights)
+
+
+@pytest.mark.parametrize("u", [[[-3.0, -1.0], [-2.0, -1.5]], [[0.0, -1.0], [-2.0, -1.5]]])
+def test_the_nearest_factor_of_negative_ones_is_their_largest_entry(u):
+    u = np.array(u)
+    nearest = on_sphere(np, u, 4)
+    assert np.array_equal(nearest, 2.0 * (u == u.max()))
 
 
 def test_low_rank_factors_find_the_planted_labels():

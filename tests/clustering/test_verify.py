@@ -10,7 +10,10 @@ import pytest
 
 import solvers
 from clustering import BlocksCertificate, MultiplierCertificate, StructuredCertificate
+from clustering._bounds import is_sound
+from clustering._problem import kmeans_problem
 from solvers import Status
+from solvers._core.backend import choose_backend
 
 X = np.repeat([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]], 3, axis=0) + 0.1 * np.random.default_rng(41).normal(size=(9, 2))
 LABELS = np.repeat([0, 1, 2], 3)
@@ -88,6 +91,29 @@ def test_missing_fields_are_refused(field: str) -> None:
 def test_absurd_certificates_prove_nothing(certificate: Any) -> None:
     with np.errstate(all="ignore"):
         assert rejected(honest(), certificate=certificate)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "multipliers"),
+    [
+        ([[0, int(LABELS[0])]], [1.0]),
+        ([[9, 0]], [1.0]),
+        ([[-1, 0]], [1.0]),
+        ([[0, 3]], [1.0]),
+        ([[0, 1]], [-1.0]),
+        ([[0, 1]], [np.nan]),
+        ([[0, 1]], [1.0, 2.0]),
+        ([0, 1], [1.0]),
+        ([[0.0, 1.0]], [1.0]),
+        ([[0, 1]] * 501, [1.0] * 501),
+    ],
+)
+def test_cuts_that_are_none_prove_nothing(cuts: Any, multipliers: Any) -> None:
+    result = honest()
+    certificate = StructuredCertificate(LABELS, np.full((3, 3), 1e-3), np.array(cuts), np.array(multipliers))
+    assert rejected(result, certificate=certificate)
+    sound = StructuredCertificate(LABELS, np.full((3, 3), 1e-3), np.array([[0, 1]]), np.ones(1))
+    assert is_sound(kmeans_problem(X, 3, None, choose_backend("clustering", "array", ("array",))), sound)
 
 
 def test_heavy_weights_do_not_hide_wrong_centres() -> None:

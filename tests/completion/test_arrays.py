@@ -8,7 +8,8 @@ from kinds import NAMESPACES
 import solvers
 from solvers._core.arrays import to_host
 from solvers.completion import _array_entries, _kernels_array
-from solvers.completion._problem import completion_problem, read_observations
+from solvers.completion._observations import read_observations
+from solvers.completion._problem import completion_problem
 from solvers.completion._sweeps import Factors, SweepRule, Workspace, half_sweep
 
 IN_EVERY_NAMESPACE = pytest.mark.parametrize("namespace", NAMESPACES)

@@ -65,6 +65,63 @@ def test_run_that_was_cut_short_of_its_rank_says_nothing_about_the_data():
     assert result.determined is None
 
 
+def test_an_answer_that_does_not_fit_says_nothing_of_the_data():
+    from solvers.completion._uniqueness import at_answer
+
+    assert at_answer(1e-15, fits=True, stationary=True).claim is False
+    open_question = at_answer(1e-15, fits=False, stationary=True)
+    assert (open_question.claim, open_question.unique) == (None, False)
+    rng = np.random.default_rng(8)
+    A = observed_part(*low_rank(60, 50, 3, 3, rng), 5, rng)
+    result = solvers.complete_matrix(A, 3, rng=0, max_iter=8)
+    assert result.determined is None
+    assert "before its answer fitted" in result.determination
+    assert solvers.verify(result, A, 3)
+    assert not solvers.verify(changed(result, determined=False), A, 3)
+
+
+@pytest.mark.parametrize("known", ["all", "few"])
+def test_counting_needs_no_answer(known):
+    truth = low_rank(8, 7, 2, 2, np.random.default_rng(9))
+    A = (truth[0] * truth[1]) @ truth[2].T
+    if known == "few":
+        A[2, 1:] = np.nan
+    result = solvers.complete_matrix(A, 4, rng=0, max_iter=20)
+    assert result.determined is (known == "all")
+    assert solvers.verify(result, A, 4)
+    assert not solvers.verify(changed(result, determined=known != "all"), A, 4)
+
+
+def test_scales_of_rows_and_columns_do_not_turn_the_verdict():
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        rows, cols, values, shape = observed_part(*low_rank(60, 50, 3, 3, rng), 5, rng)
+        values = values * (10.0 ** rng.uniform(-7, 0, 60))[rows] * (10.0 ** rng.uniform(-2, 0, 50))[cols]
+        result = solvers.complete_matrix((rows, cols, values, shape), 3, tol=1e-12, rng=0)
+        assert result.determined is True
+        assert result.tangent_gap > 1e-3
+        assert solvers.verify(result, (rows, cols, values, shape), 3)
+
+
+def test_large_tangent_systems_give_the_value_of_small_ones(monkeypatch):
+    from solvers.completion import _claims_tangent as check
+
+    rng = np.random.default_rng(10)
+    for oversampling in (1.15, 2.0, 5.0):
+        U, s, V = low_rank(40, 35, 3, 3, rng)
+        rows, cols, values, shape = observed_part(U, s, V, oversampling, rng)
+        if min(np.bincount(rows, minlength=40).min(), np.bincount(cols, minlength=35).min()) < 3:
+            continue
+        result = solvers.complete_matrix((rows, cols, values, shape), 3, tol=1e-12, rng=0)
+        order = np.lexsort((cols, rows))
+        whole = check.smallest_tangent_value(shape, rows[order], cols[order], U, V)
+        with monkeypatch.context() as patch:
+            patch.setattr(check, "DENSE_TANGENT", 0.0)
+            assert solvers.verify(result, (rows, cols, values, shape), 3)
+            passed = check.smallest_tangent_value(shape, rows[order], cols[order], U, V)
+        assert (passed > 1e-12) == (whole > 1e-12)
+
+
 def test_determined_agrees_between_small_and_large_check():
     rng = np.random.default_rng(3)
     for count in range(12):

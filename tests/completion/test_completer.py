@@ -39,8 +39,8 @@ def test_top_lists_the_largest_unseen_entries_best_first(fitted):
 
 def test_saved_model_predicts_the_same(fitted, tmp_path):
     A, _, model = fitted
-    model.save(tmp_path / "model.npz")
-    again = MatrixCompleter.load(tmp_path / "model.npz")
+    model.save(tmp_path / "model")
+    again = MatrixCompleter.load(tmp_path / "model")
     np.testing.assert_array_equal(again.predict([1, 2], [3, 4]), model.predict([1, 2], [3, 4]))
     np.testing.assert_array_equal(again.transform(A[:3]), model.transform(A[:3]))
 

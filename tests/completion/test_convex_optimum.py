@@ -8,7 +8,8 @@ from completion_problems import small_dense
 
 import solvers
 from solvers.completion import _certificate as certificate
-from solvers.completion._problem import completion_problem, read_observations
+from solvers.completion._observations import read_observations
+from solvers.completion._problem import completion_problem
 
 
 def bound_at(A, left, right, reg, weights=None, **options):

@@ -79,6 +79,34 @@ def test_an_exact_matrix_is_recovered_on_a_cluster(client):
     assert relative_error(result, *truth) < 1e-8
 
 
+def test_weights_and_held_out_entries_on_a_cluster_are_those_in_memory(client):
+    A = noisy()
+    W = A.copy()
+    W.data = np.random.default_rng(1).uniform(0.5, 2.0, A.nnz)
+    X, weights = (dask_array.from_array(dense(part), chunks=(25, 20)) for part in (A, W))
+    there = solvers.complete_matrix(X, 2, weights=weights, reg=10.0, tol=1e-3, rng=0)
+    assert there.fun == pytest.approx(solvers.complete_matrix(A, 2, weights=W, reg=10.0, tol=1e-3, rng=0).fun, rel=1e-9)
+    apart = solvers.complete_matrix(X, 2, weights=weights, reg=10.0, holdout=0.2, tol=1e-3, rng=0)
+    assert apart.holdout_rmse > 0
+    assert solvers.verify(apart, X, 2, weights=weights, reg=10.0, holdout=0.2)
+    assert solvers.verify(apart, A, 2, weights=W, reg=10.0, holdout=0.2)
+
+
+@pytest.mark.slow
+def test_workers_may_be_processes():
+    A = noisy()
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        X = dask_array.from_array(dense(A), chunks=(25, 20))
+        there = solvers.complete_matrix(X, 2, reg=10.0, holdout=0.1, tol=1e-3, rng=0)
+        assert solvers.verify(there, X, 2, reg=10.0, holdout=0.1)
+    assert solvers.verify(there, A, 2, reg=10.0, holdout=0.1)
+
+
 def test_chunks_may_be_sparse(client):
     A = noisy()
     X = dask_array.from_array(dense(A), chunks=(25, 20)).map_blocks(
@@ -94,9 +122,9 @@ def test_wrong_chunks_and_options_are_refused_with_a_reason(client):
     A = dense(noisy())
     X = dask_array.from_array(A, chunks=(25, 20))
     for keywords, words in [
-        ({"weights": np.ones(A.shape)}, "weights"),
+        ({"weights": np.ones(A.shape)}, "weights must be a DaskMatrix"),
+        ({"weights": dask_array.ones(A.shape, chunks=(25, 20))}, "positions of A"),
         ({"loss": "huber"}, "huber"),
-        ({"holdout": 0.1}, "holdout"),
         ({"method": "gauss-newton"}, "in memory"),
         ({"rank": 41}, "at most min"),
         ({"rank": 0}, "rank"),

@@ -7,7 +7,8 @@ import pytest
 from completion_problems import low_rank, observed_part
 
 from solvers.completion import _kernels_numba as kernels
-from solvers.completion._problem import completion_problem, read_observations
+from solvers.completion._observations import read_observations
+from solvers.completion._problem import completion_problem
 from solvers.completion._sweeps import (
     SKETCH_FACTOR,
     Factors,
@@ -157,3 +158,15 @@ def test_popular_columns_are_allowed_for_by_one_factor_of_all_rows():
     rule = SweepRule("auto", 1e-9, 3)
     improve_rows(side, fixed, np.zeros(k), np.ones(k), rule, 1, shared)
     assert np.linalg.norm(shared - exact) < 0.5 * np.linalg.norm(plain - exact)
+
+
+def test_dual_equations_for_a_row_of_many_entries_are_the_normal_ones():
+    side, fixed = equal_rows(np.random.default_rng(7), 30, 12, 4)
+    np.testing.assert_array_equal(solve(side, fixed, kernels.BY_DUAL, 0)[0], solve(side, fixed, kernels.BY_GRAM, 0)[0])
+
+
+@pytest.mark.parametrize("mode", [kernels.BY_GRAM, kernels.BY_DUAL, kernels.BY_CG, kernels.BY_SKETCH])
+def test_numbers_that_are_not_finite_come_back_and_end(mode):
+    side, fixed = equal_rows(np.random.default_rng(8), 30, 12 if mode != kernels.BY_DUAL else 3, 4)
+    fixed[side.indices[0]] = np.nan
+    assert not np.isfinite(solve(side, fixed, mode, 5)[1][0])

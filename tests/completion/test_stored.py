@@ -10,6 +10,7 @@ from completion_problems import low_rank, observed_part, relative_error
 import solvers
 from solvers.completion import MatrixCompleter, StoredMatrix
 from solvers.completion import _kernels_numba as kernels
+from solvers.completion import _kernels_tangent as tangent
 
 BEYOND = 2**31 + 5
 
@@ -48,6 +49,54 @@ def test_answers_from_files_are_those_from_memory(tmp_path, options, block_bytes
     there["bound"] += 1e-6 * there.fun
     assert not solvers.verify(there, stored, rank, **problem)
     assert not list(tmp_path.glob("scratch-*"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"reg": 15.0}, {"reg": 0.3, "reg_scaling": "count", "biases": True}, {"method": "altmin-exact", "tol": 1e-5}],
+    ids=["plain", "count-and-biases", "without-penalty"],
+)
+def test_weights_and_held_out_entries_in_files_are_those_in_memory(tmp_path, options):
+    A = noisy()
+    W = A.copy()
+    W.data = np.random.default_rng(1).uniform(0.5, 2.0, A.nnz)
+    stored = StoredMatrix.write(tmp_path / "A", A, block_bytes=1500)
+    weights = StoredMatrix.write(tmp_path / "W", W, block_bytes=2500)
+    rank = 6 if "reg" in options else 3
+    here = solvers.complete_matrix(A, rank, weights=W, rng=0, **options)
+    there = solvers.complete_matrix(stored, rank, weights=weights, rng=0, **options)
+    assert there.fun == pytest.approx(here.fun, rel=1e-9)
+    assert there.bound == pytest.approx(here.bound, rel=1e-8)
+    assert there.rmse == pytest.approx(here.rmse, rel=1e-9)
+    problem = {name: value for name, value in options.items() if name not in ("method", "tol")}
+    assert solvers.verify(there, stored, rank, weights=weights, **problem)
+    assert solvers.verify(there, A, rank, weights=W, **problem)
+    assert solvers.verify(here, stored, rank, weights=weights, **problem)
+    assert not solvers.verify(here, stored, rank, **problem)
+
+    apart = solvers.complete_matrix(stored, rank, weights=weights, holdout=0.2, rng=0, **options)
+    assert len(np.unique(apart.holdout_index @ [70, 1])) == round(0.2 * A.nnz)
+    assert solvers.verify(apart, stored, rank, weights=weights, holdout=0.2, **problem)
+    assert solvers.verify(apart, A, rank, weights=W, holdout=0.2, **problem)
+    assert not solvers.verify(apart, stored, rank, weights=weights, holdout=0.1, **problem)
+    kept = A.tocoo()
+    left = ~np.isin(kept.row * 70 + kept.col, apart.holdout_index @ [70, 1])
+    triplets = kept.row[left], kept.col[left], kept.data[left], A.shape
+    again = solvers.complete_matrix(triplets, rank, weights=W.data[left], rng=0, **options)
+    assert apart.fun == pytest.approx(again.fun, rel=1e-6)
+    apart["holdout_rmse"] *= 0.9
+    assert not solvers.verify(apart, stored, rank, weights=weights, holdout=0.2, **problem)
+
+
+def test_weights_of_other_positions_or_without_a_meaning_are_refused(tmp_path):
+    A = noisy()
+    stored = StoredMatrix.write(tmp_path / "A", A)
+    moved, flat = A.copy(), A.copy()
+    moved.indices[moved.indptr[3]] = np.setdiff1d(np.arange(70), moved.indices[moved.indptr[3] : moved.indptr[4]])[0]
+    flat.data = np.zeros(A.nnz)
+    for name, other, words in (("M", moved, "positions of A"), ("F", flat, "positive")):
+        with pytest.raises(ValueError, match=words):
+            solvers.complete_matrix(stored, 2, weights=StoredMatrix.write(tmp_path / name, other), rng=0)
 
 
 def test_the_norm_of_a_large_residual_is_bounded_by_passes(tmp_path, monkeypatch):
@@ -133,9 +182,9 @@ def test_too_few_entries_are_reported_from_files_too(tmp_path):
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
-        ({"weights": np.ones((90, 70))}, "weights"),
+        ({"weights": np.ones((90, 70))}, "weights must be a StoredMatrix"),
         ({"loss": "huber"}, "huber"),
-        ({"holdout": 0.1}, "holdout"),
+        ({"holdout": 1.0}, "holdout"),
         ({"duplicates": "mean"}, "duplicates"),
         ({"method": "gauss-newton"}, "in memory"),
         ({"reg": -1.0}, "reg"),
@@ -215,6 +264,21 @@ def test_kernels_reach_entries_beyond_two_to_the_31(tmp_path):
             answers.append((x, losses, np.array(out[offset:])))
         for mine, other in zip(*answers, strict=True):
             np.testing.assert_allclose(other, mine, rtol=2e-3, atol=1e-4)
+    systems = []
+    left, right = (np.linalg.qr(rng.standard_normal((size, 2)))[0] for size in (4, 50))
+    for offset, (positions, data, _) in ((0, near), (BEYOND, far)):
+        inner, blocks, work = np.empty((4, 2, 2)), np.empty((50, 2, 2)), np.empty(20)
+        pulled, pushed, normal = np.empty((4, 2)), np.empty((50, 2)), (np.empty((4, 2)), np.empty((50, 2)))
+        structure = indptr + offset, positions, np.empty(0)
+        tangent.factor_rows(*structure, right, 1e-16, inner)
+        tangent.schur_blocks(*structure, left, right, inner, blocks)
+        schur = np.empty((50, 2))
+        tangent.apply_schur(*structure, left, right, inner, right, work, schur)
+        tangent.apply_normal(*structure, left, right, left, right, *normal)
+        tangent.pull_back(indptr + offset, positions, data, left, right, pulled, pushed)
+        systems.append((inner, blocks, schur, *normal, pulled, pushed))
+    for mine, other in zip(*systems, strict=True):
+        np.testing.assert_array_equal(other, mine)
     del far, positions, data, out
 
 

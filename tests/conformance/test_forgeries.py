@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pytest
 import scipy.sparse
 
 import solvers
@@ -80,3 +81,57 @@ def test_forests_written_to_after_their_check_prove_nothing() -> None:
     parents[:] = -1
     assert solvers.verify(claim, loss).bound <= result.fun
     assert not result.certificate.parents.flags.writeable
+
+
+def test_no_gap_follows_from_an_infinite_bound() -> None:
+    X = np.random.default_rng(4).normal(size=(12, 2))
+    result = solvers.ila_sdp(X, 2, rng=0)
+    assert result.bound == np.inf
+    assert solvers.verify(result, X, 2).ok
+    optimal = {"gap": 0.0, "status": Status.OPTIMAL, "success": True}
+    for claim in (optimal, {"gap": 0.5}, {"gap": -np.inf}, {"assignment_gap": 0.0}, {"assignment_gap": -1.0}):
+        assert not solvers.verify(forged(result, **claim), X, 2).ok
+
+
+def test_nothing_bounded_is_called_unbounded() -> None:
+    loss = bcd.Quadratic([[2.0, 0.5], [0.5, 1.0]], [1.0, 1.0])
+    result = solvers.minimize_bcd(loss)
+    assert solvers.verify(result, loss).ok
+    assert not solvers.verify(forged(result, status=Status.UNBOUNDED, success=False), loss).ok
+
+
+def test_a_proof_that_there_is_no_path_comes_with_no_order_and_no_gap() -> None:
+    scores = np.full((4, 4), -np.inf)
+    scores[0, 1] = scores[1, 2] = scores[2, 0] = 1.0
+    result = solvers.rank_tsp(scores, method="exact")
+    assert result.status is Status.INFEASIBLE
+    assert solvers.verify(result, scores).ok
+    for claim in ({"gap": 0.0}, {"order": np.arange(4)}, {"rank": np.arange(4)}):
+        assert not solvers.verify(forged(result, **claim), scores).ok
+
+
+@pytest.mark.parametrize("size", [1e40, 1e160, 1e300])
+def test_points_far_out_are_not_excused_by_their_rounding(size: float) -> None:
+    """Losses that grow linearly: a second-order error bound outgrows them, and then anything passes for rounding."""
+    rng = np.random.default_rng(5)
+    A, b = rng.normal(size=(12, 3)), rng.normal(size=12)
+    labels = np.where(b > 0, 1.0, -1.0)
+    for loss in (bcd.Logistic(A, labels), bcd.Huber(A, b, 0.5), bcd.Softmax(A, labels)):
+        result = solvers.minimize_bcd(loss, bcd.L1(0.1), max_iter=20)
+        assert solvers.verify(result, loss, bcd.L1(0.1)).ok
+        x = np.full(loss.shape, size)
+        claim = forged(result, x=x, support=np.arange(x.size))
+        assert not solvers.verify(claim, loss, bcd.L1(0.1)).ok
+        assert not solvers.verify(claim, loss).ok
+
+
+def test_factors_far_out_are_not_excused_by_their_rounding() -> None:
+    A = np.random.default_rng(6).normal(size=(5, 4))
+    problem = {"loss": "huber", "delta": 0.5}
+    result = solvers.complete_matrix(A, 1, rng=0, **problem)
+    assert solvers.verify(result, A, 1, **problem).ok
+    s = np.array([1e60])
+    residual = A - (result.U * s) @ result.V.T
+    claim = forged(result, s=s, x=(result.U, s, result.V), rmse=float(np.sqrt(np.mean(residual**2))))
+    claim.outliers = np.empty((0, 2), dtype=np.int64)
+    assert "fun is" in solvers.verify(claim, A, 1, **problem).message

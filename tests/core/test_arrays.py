@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array_api_strict
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 
@@ -35,13 +36,14 @@ def test_memory_order_is_the_one_asked_for(order: str) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ([[1.0, np.nan]], "1 entries that are NaN or infinite"),
+        ([[1.0, np.nan]], r"1 entries that are NaN or infinite, the first at \(0, 1\)"),
         ([], "dimension"),
         (np.zeros((0, 3)), "empty"),
         ([1.0, 2.0], r"1 dimension.*reshape"),
         ([[1j]], "complex"),
         ([["a"]], "dtype"),
         ([[None]], "object"),
+        (pd.DataFrame({"size": [1.0], "name": ["a"]}), "columns that are not numeric: name$"),
         ([[1.0], [2.0, 3.0]], "ragged"),
         (np.ma.masked_array([[1.0, 2.0]], mask=[[True, False]]), "masked"),
     ],
@@ -49,6 +51,12 @@ def test_memory_order_is_the_one_asked_for(order: str) -> None:
 def test_bad_values_are_named(value: object, words: str) -> None:
     with pytest.raises(InvalidProblemError, match=rf"X must be .*{words}"):
         as_float_array(value, "X", ndim=2)
+
+
+def test_labels_that_are_words_are_refused_with_the_way_to_number_them() -> None:
+    for words in (["a", "b"], np.array(["a", "b"], dtype=object)):
+        with pytest.raises(InvalidProblemError, match=r"np\.unique\(labels, return_inverse=True\)"):
+            as_integer_labels(words, "labels", length=2)
 
 
 def test_sparse_matrices_are_refused_with_the_way_out() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.sparse
 
 import solvers
 from solvers._core.monitor import Monitor
@@ -153,3 +155,28 @@ def test_gap_of_an_unproved_answer_is_infinite_and_of_zero_over_zero_none() -> N
 def test_every_status_has_advice() -> None:
     assert all(status.advice.endswith(".") for status in Status)
     assert [status for status in Status if status.success] == [Status.OPTIMAL, Status.CONVERGED]
+
+
+def test_printed_results_name_status_and_certificate_and_begin_with_the_claim() -> None:
+    monitor = monitor_with()
+    monitor.incumbent("a", 1.0)
+    monitor.prove(0.5, np.zeros((50, 50)))
+    monitor.finish(Status.STALLED)
+    lines = [line.split(":")[0].strip() for line in repr(monitor.result()).splitlines()]
+    assert lines[:6] == ["message", "success", "status", "fun", "bound", "gap"]
+    assert "status: STALLED" in repr(monitor.result())
+    assert "certificate: <ndarray>" in repr(monitor.result())
+    assert (f"{Status.STALLED}", f"{Status.STALLED:d}", str(Status.STALLED)) == ("STALLED", "5", "STALLED")
+    assert "x: <Compressed" in repr(Result(x=scipy.sparse.eye_array(30, format="csr"))).splitlines()[0]
+    assert repr(Result()) == "Result()"
+
+
+@pytest.mark.parametrize(
+    ("bound", "words"), [(-math.inf, "proves next to nothing"), (0.0, "next to nothing"), (0.9, "gap says")]
+)
+def test_an_answer_without_a_useful_bound_says_so(bound: float, words: str) -> None:
+    monitor = monitor_with()
+    monitor.incumbent("a", 1.0)
+    monitor.prove(bound, None)
+    monitor.finish(Status.CONVERGED)
+    assert words in monitor.result().message

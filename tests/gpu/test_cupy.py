@@ -94,3 +94,59 @@ def test_a_matrix_on_the_device_is_completed_there(cupy: Any, form: str, method:
     home = solvers.complete_matrix(A, 20, backend="cupy", **options)
     assert isinstance(home.U, np.ndarray)
     assert solvers.verify(home, A, 20, reg=8.0).ok
+
+
+@pytest.mark.parametrize("kind", ["least-squares", "huber", "logistic", "softmax", "quadratic"])
+def test_losses_on_the_device_are_minimised_there(cupy: Any, kind: str) -> None:
+    """minimize_bcd takes a loss: its data decide where products are taken and where x comes back."""
+    rng = np.random.default_rng(4)
+    A, b = rng.standard_normal((30, 8)), rng.standard_normal(30)
+
+    def loss(give: Any) -> Any:
+        if kind == "least-squares":
+            return solvers.bcd.LeastSquares(give(A), give(b), sample_weight=give(np.abs(b)))
+        if kind == "huber":
+            return solvers.bcd.Huber(give(A), give(b), 0.4, fit_intercept=True)
+        if kind == "logistic":
+            return solvers.bcd.Logistic(give(A), give(np.sign(b)), fit_intercept=True)
+        if kind == "softmax":
+            return solvers.bcd.Softmax(give(A), give(rng.integers(0, 3, 30)))
+        return solvers.bcd.Quadratic(give(A.T @ A), give(A.T @ b))
+
+    penalty = solvers.bcd.Box(-0.1, 0.2) if kind == "quadratic" else solvers.bcd.L1(1.0)
+    there = loss(cupy.asarray)
+    result = solvers.minimize_bcd(there, penalty, tol=1e-7)
+    assert result.backend == "cupy"
+    assert isinstance(result.x, cupy.ndarray)
+    assert isinstance(result.support, cupy.ndarray)
+    assert solvers.verify(result, there, penalty).ok
+    again = solvers.minimize_bcd(there, penalty, tol=1e-7, x0=result)
+    assert again.fun == pytest.approx(result.fun, rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["csr", "triplets"])
+@pytest.mark.parametrize("bounds", [None, (-0.2, 0.3)])
+def test_a_graph_on_the_device_is_propagated_there(cupy: Any, form: str, bounds: Any) -> None:
+    import cupyx.scipy.sparse
+    import scipy.sparse
+
+    rng = np.random.default_rng(7)
+    line = scipy.sparse.diags_array([np.ones(19)] * 2, offsets=[-1, 1])
+    host = scipy.sparse.coo_array(scipy.sparse.kronsum(line, line))
+    labels = np.where(rng.random(400) < 0.1, rng.standard_normal(400), np.nan)
+    graph = cupyx.scipy.sparse.csr_matrix(scipy.sparse.csr_matrix(host))
+    if form == "triplets":
+        rows, columns = (cupy.asarray(part.astype(np.int64)) for part in host.coords)
+        graph = rows, columns, cupy.asarray(host.data), host.shape
+    there = cupy.asarray(labels)
+    plain = solvers.label_propagation(host, labels, bounds=bounds)
+    result = solvers.label_propagation(graph, there, bounds=bounds)
+    assert result.backend == "cupy"
+    assert isinstance(result.x, cupy.ndarray)
+    assert result.fun == pytest.approx(plain.fun, rel=1e-5)
+    assert solvers.verify(result, graph, there, bounds=bounds).ok
+    Q = cupyx.scipy.sparse.csr_matrix(scipy.sparse.csr_matrix(scipy.sparse.diags_array(np.full(400, 4.5)) - host))
+    loss = solvers.bcd.Quadratic(Q, cupy.asarray(rng.standard_normal(400)))
+    minimum = solvers.minimize_bcd(loss, None if bounds is None else solvers.bcd.Box(*bounds))
+    assert minimum.backend == "cupy"
+    assert solvers.verify(minimum, loss, None if bounds is None else solvers.bcd.Box(*bounds)).ok

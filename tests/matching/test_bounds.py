@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from instances import PLANS, early_and_late, exact_dual, exact_proved, medium, planned, tiny
+from instances import PLANS, early_and_late, exact_dual, exact_optimum, exact_proved, medium, planned, tiny
 
 import solvers
 from matching import (
@@ -24,6 +24,7 @@ from matching import (
 from matching._bounds import dual_bound, independent_value, pivotal_value
 from matching._kernels_policy import continuation, proved_gradient
 from matching._oracles import free_probabilities
+from matching._proved import best_online_value
 from matching._run import rate_matrix
 
 
@@ -103,7 +104,9 @@ def test_error_bounds_enclose_rational_arithmetic():
         prices = rng.exponential(size=instance.probabilities.shape) * 10.0 ** rng.uniform(-9, 9)
         rates = rng.random(len(instance.units[0]))
         above = dual_bound(instance, prices)
-        assert abs(Fraction(above.value) - exact_dual(instance, prices)) <= Fraction(above.error)
+        # Where nothing can be matched the bound is 0, whatever the prices.
+        exact = exact_dual(instance, prices) if instance.scale > 0 else Fraction(0)
+        assert abs(Fraction(above.value) - exact) <= Fraction(above.error)
         for grid, below in ((16, pivotal_value(instance, rates, 16)), (0, independent_value(instance, rates))):
             assert abs(Fraction(below.value) - exact_proved(instance, rates, grid)) <= Fraction(below.error)
 
@@ -243,6 +246,17 @@ def test_with_few_units_the_rollout_is_optimal_and_proved_so(scale):
     rows = simulate(larger, {"auto": result, "rollout": planned(larger, "rollout")}, 4000, rng=1)
     assert abs(rows["mean"][0] - optimal_online_value(larger)) <= 4 * rows["standard_error"][0]
     assert rows["difference"][1] <= 3 * rows["difference_error"][1]
+
+
+@pytest.mark.parametrize("scale", ["plain", "wild", "large", "small"])
+def test_the_dynamic_program_has_the_value_of_the_best_policy(scale):
+    """Compiled recursion over sets of units against rational arithmetic over capacities left, within the slack charged."""
+    rng = np.random.default_rng(15)
+    for _ in range(60):
+        instance = tiny(rng, scale=scale)
+        found, optimum = best_online_value(instance), exact_optimum(instance)
+        assert abs(Fraction(found.value) - optimum) <= Fraction(found.error)
+        assert found.error <= 1e-12 * max(instance.scale, 1e-300)
 
 
 @pytest.mark.slow

@@ -111,6 +111,25 @@ def test_capacities_are_copies_of_nodes():
 
 
 @pytest.mark.filterwarnings("error")
+def test_nodes_without_capacity_are_as_good_as_absent():
+    """Neither the scale of gaps nor the kind of the weights may come from a node that cannot be used."""
+    weights = np.concatenate([W, np.array([1e6, 1.0])[:, None, None] * np.ones((2, 2, 1))], axis=2)
+    instance = BayesianMatching(P, weights, [1, 1, 1, 0])
+    without = BayesianMatching(P, W)
+    assert instance.scale == without.scale
+    assert BayesianMatching(P, weights * 0 + [[[3.0, 2.0, 1.0, 4.0]], [[3.0, 2.0, 1.0, 5.0]]], [1, 1, 1, 0]).kind == (
+        "vertex-weighted"
+    )
+    nothing = BayesianMatching(P, W, [0, 0, 0])
+    assert nothing.scale == 0.0
+    result = match_online(nothing)
+    assert result.fun == result.bound == result.gap == 0.0
+    assert verify(result, nothing)
+    for method in ("pivotal", "rollout", "greedy"):
+        ours, theirs = match_online(instance, method=method), match_online(without, method=method)
+        assert (ours.fun, ours.bound, ours.gap) == pytest.approx((theirs.fun, theirs.bound, theirs.gap), abs=1e-9)
+
+
 def test_capacities_beyond_every_use_are_cut():
     for plenty in (10**9, 10**18, 2.0**60):
         instance = BayesianMatching(P, W, [plenty, 0, 1])
@@ -174,8 +193,8 @@ def test_saving_keeps_every_bit(tmp_path):
     rng = np.random.default_rng(12)
     for trial in range(10):
         instance = tiny(rng)
-        instance.save(tmp_path / f"{trial}.npz")
-        loaded = BayesianMatching.load(tmp_path / f"{trial}.npz")
+        instance.save(tmp_path / f"{trial}")
+        loaded = BayesianMatching.load(tmp_path / f"{trial}")
         assert loaded == instance
         assert hash(loaded) == hash(instance)
         assert verify(match_online(instance), loaded)

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import pytest
 
+import solvers
 from solvers import InvalidProblemError, Status, rank_tsp, rank_tsp_batch, verify
 
 
@@ -120,3 +121,18 @@ def test_groups_over_many_orders_of_magnitude_are_as_good_as_alone():
     batch = rank_tsp_batch(scores, maximize=False, rng=0)
     assert verify(batch, scores, maximize=False)
     assert batch.gap.max() <= 1e-6
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_the_reference_model_bounds_all_groups_together(maximize):
+    scores, lengths = groups(count=5, n=5, forbidden=0.0)
+    batch = rank_tsp_batch(scores, lengths, maximize=maximize, rng=0)
+    relaxed = solvers.reference_model("rank_tsp_batch", scores, lengths, maximize=maximize).solve(solver="CLARABEL")
+    sign = 1.0 if maximize else -1.0
+    assert sign * relaxed >= sign * batch.fun.sum() - 1e-5
+    alone = sum(
+        solvers.reference_model("rank_tsp", scores[g, :n, :n], maximize=maximize).solve(solver="CLARABEL")
+        for g, n in enumerate(lengths)
+        if n > 1
+    )
+    assert relaxed == pytest.approx(alone, abs=1e-4)

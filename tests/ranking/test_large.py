@@ -42,10 +42,13 @@ def factors(rng, n, d, kind):
         return 0 * U, V
     if kind == "uneven":
         return U * 10.0 ** rng.integers(-6, 7, n)[:, None], V * 10.0 ** rng.integers(-6, 7, n)[:, None]
+    if kind == "cancelling, far from one":
+        U, V = np.hstack([1e8 * U, -1e8 * U, rng.standard_normal((n, 1))]), np.hstack([V, V, np.ones((n, 1))])
+        return U * 2.0**-580, V * 2.0**580
     return U, V
 
 
-@pytest.mark.parametrize("kind", ["normal", "symmetric", "ties", "zero", "uneven"])
+@pytest.mark.parametrize("kind", ["normal", "symmetric", "ties", "zero", "uneven", "cancelling, far from one"])
 def test_the_search_on_candidates_never_contradicts_the_recursion(kind, all_problems_are_large):
     rng = np.random.default_rng(1)
     for _ in range(60):
@@ -80,6 +83,18 @@ def test_streamed_prices_prove_what_the_whole_matrix_proves():
             assert bound <= exact
             assert exact - bound <= 1e-12 * scale * problem.m
             assert streamed_bound(problem, prices, 4.0) <= bound
+
+
+def test_the_bound_of_factors_does_not_depend_on_how_a_power_of_two_is_shared(all_problems_are_large):
+    rng = np.random.default_rng(12)
+    U, V = factors(rng, 6, 3, "normal")
+    prices = rng.standard_normal(7)
+    bounds = [
+        streamed_bound(path_problem((U * 2.0**shift, V * 2.0**-shift), None, None, False, True), prices, 4.0)
+        for shift in (0, 600, -600)
+    ]
+    assert bounds[0] == bounds[1] == bounds[2]
+    assert bounds[0] > -np.inf
 
 
 def test_factors_are_their_matrix():
@@ -132,11 +147,92 @@ def test_limits_return_an_allowed_path():
     assert again.fun >= stopped.fun
 
 
+@pytest.mark.parametrize("problem", [{}, {"closed": True, "maximize": False}, {"start": 3, "end": 7}])
+def test_time_limits_return_a_path_and_a_bound_from_the_first_moment(problem):
+    rng = np.random.default_rng(8)
+    X = rng.standard_normal((2100, 6))
+    factors = (X @ rng.standard_normal((6, 6)), X)
+    for scores in (factors, factors[0] @ factors[1].T):
+        for limit in (1e-9, 0.05):
+            result = rank_tsp(scores, rng=0, time_limit=limit, **problem)
+            assert verify(result, scores, **problem)
+            assert result.gap < (1.2 if scores is factors else np.inf)
+    done = rank_tsp(factors, rng=0, time_limit=60.0, **problem)
+    assert done.gap < 1e-3
+    assert done.status in (Status.OPTIMAL, Status.CONVERGED)
+
+
+def test_the_callback_sees_a_bound_and_may_stop():
+    rng = np.random.default_rng(9)
+    scores = (rng.standard_normal((2500, 4)), rng.standard_normal((2500, 4)))
+    seen = []
+
+    def stop(intermediate_result):
+        seen.append(intermediate_result.gap)
+        return True
+
+    result = rank_tsp(scores, rng=0, callback=stop)
+    assert result.status is Status.CALLBACK_STOP
+    assert len(seen) == 1
+    assert seen[0] < np.inf
+    assert verify(result, scores)
+    maps = dataclasses.replace(result.certificate, left=0.99 * result.certificate.left)
+    assert not verify(type(result)(**{**result, "certificate": maps}), scores)
+    for wrong in ({"left": np.eye(3)}, {"right": np.full((4, 4), np.nan)}, {"left_centre": np.full(4, 1e100)}):
+        forged = dataclasses.replace(result.certificate, **wrong)
+        assert not verify(type(result)(**{**result, "certificate": forged}), scores)
+
+
+def test_factors_may_have_any_scale_and_any_kind_of_number():
+    rng = np.random.default_rng(10)
+    U, V = rng.standard_normal((2, 2100, 3))
+    fun = rank_tsp((U, V), rng=0).fun
+    for left, right in ((2.0**500, 2.0**490), (2.0**-500, 2.0**-500), (2.0**-660, 2.0**660)):
+        scores = (left * U, right * V)
+        result = rank_tsp(scores, rng=0)
+        assert result.fun == fun * (left * right)
+        assert result.gap < 1e-4
+        assert verify(result, scores)
+    whole = rng.integers(-5, 6, (2, 2100, 3))
+    result = rank_tsp((whole[0], whole[1].astype(np.float32)), rng=0)
+    assert result.status is Status.OPTIMAL
+    assert result.fun == np.sum(whole[0][result.order[:-1]] * whole[1][result.order[1:]])
+    assert verify(result, tuple(whole))
+
+
+def test_a_matrix_of_low_rank_is_solved_as_well_as_its_factors():
+    rng = np.random.default_rng(0)
+    U, V = rng.standard_normal((2, 2100, 4))
+    assert rank_tsp(U @ V.T, rng=0, method="greedy").gap < 1e-4
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("n", [1, 2])
+def test_factors_of_one_and_two_items(n, closed):
+    U, V = np.array([[1.0, 2.0], [3.0, -1.0]])[:n], np.array([[0.5, 1.0], [2.0, 1.0]])[:n]
+    result = rank_tsp((U, V), closed=closed, rng=0)
+    scores = dense(U, V)
+    assert result.fun == (0.0 if n == 1 else scores[0, 1] + scores[1, 0] if closed else max(scores[0, 1], scores[1, 0]))
+    assert result.status is Status.OPTIMAL
+    assert verify(result, (U, V), closed=closed)
+
+
 @pytest.mark.parametrize(
     ("scores", "problem", "words"),
     [
         ((np.zeros((3, 2)), np.zeros((4, 2))), {}, "one shape"),
         ((np.zeros((3, 2)), np.full((3, 2), np.nan)), {}, "V must be"),
+        (
+            (np.where(np.arange(5000).reshape(2500, 2) == 7, np.nan, 0.0), np.zeros((2500, 2))),
+            {},
+            "U must be .* 1 entries",
+        ),
+        ((np.zeros((2500, 2)), np.full((2500, 2), np.inf)), {}, "V must be .* 5000 entries"),
+        ((np.zeros((2500, 2)), np.zeros((2500, 3))), {}, "one shape"),
+        ((np.zeros((2500, 0)), np.zeros((2500, 0))), {}, "U must be .* empty"),
+        ((np.zeros((0, 2)), np.zeros((0, 2))), {}, "U must be .* empty"),
+        ((np.zeros((2500, 2), complex), np.zeros((2500, 2))), {}, "U must be .* complex"),
+        ((np.zeros((2500, 2)), np.zeros((2500, 2))), {"start": 3, "end": 3}, "start and end must differ"),
         ((np.full((3, 2), 1e200), np.full((3, 2), 1e200)), {}, "inner products"),
         ((np.zeros((2500, 1)), np.zeros((2500, 1))), {"method": "exact"}, "factors of up to 2000"),
         (np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (10**6, 10**6), (0, 0)), {}, "GiB"),

@@ -61,6 +61,33 @@ def test_linear_programs_prove_the_value_of_the_three_cycle_relaxation(scale):
     assert result.fun <= result.bound
 
 
+def test_descent_on_cycle_weights_bounds_every_order_at_every_scale():
+    rng = np.random.default_rng(11)
+    for trial in range(120):
+        n = int(rng.integers(3, 7))
+        scores = rng.standard_normal((n, n)) * 10.0 ** int(rng.integers(-290, 285))
+        if trial % 2:
+            scores = rng.integers(-2, 3, (n, n)).astype(float)
+        best = max(
+            sum(scores[a, b] for a, b in itertools.combinations(order, 2)) for order in itertools.permutations(range(n))
+        )
+        result = rank_linear(scores, rng=0, options={"lp_items": 0})
+        assert solvers.verify(result, scores)
+        assert result.bound >= best
+        assert result.fun == pytest.approx(best, rel=1e-12)
+        assert result.bound <= rank_linear(scores, method="insertion", rng=0).bound
+
+
+def test_descent_on_cycle_weights_comes_near_the_linear_relaxation():
+    rng = np.random.default_rng(12)
+    n = 30
+    for scores in (rng.random((n, n)), np.triu(np.ones((n, n)), 1) + 0.9 * rng.random((n, n))):
+        relaxed, packed = rank_linear(scores, rng=0).bound, rank_linear(scores, method="insertion", rng=0).bound
+        descended = rank_linear(scores, rng=0, tol=0, options={"lp_items": 0})
+        assert relaxed * (1 - 1e-9) <= descended.bound <= relaxed + 0.1 * (packed - relaxed)
+        assert solvers.verify(descended, scores)
+
+
 def test_any_weights_on_cycles_prove_a_bound():
     rng = np.random.default_rng(6)
     for _ in range(200):

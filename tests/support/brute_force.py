@@ -39,14 +39,22 @@ def best_cost(X: np.ndarray, n_clusters: int, weights: np.ndarray | None = None)
     X = np.asarray(X)
     if weights is not None:
         X, weights = X[weights > 0], weights[weights > 0]
-    return float(np.min(_costs(X, partitions(len(X), n_clusters), n_clusters, weights)))
+    candidates = partitions(len(X), n_clusters)
+    # In double precision first: what is this far above the least is not the best.
+    rough = _costs(X, candidates, n_clusters, weights, np.float64)
+    scatter = float(_costs(X, np.zeros((1, len(X)), dtype=np.int64), 1, weights)[0])
+    near = rough <= rough.min() + 1e-8 * scatter
+    return float(np.min(_costs(X, candidates[near], n_clusters, weights)))
 
 
-def _costs(X: np.ndarray, labels: np.ndarray, n_clusters: int, weights: np.ndarray | None) -> np.ndarray:
+def _costs(
+    X: np.ndarray, labels: np.ndarray, n_clusters: int, weights: np.ndarray | None, precision: type = np.longdouble
+) -> np.ndarray:
     points = np.asarray(X, dtype=np.longdouble)
     w = np.ones(len(points), dtype=np.longdouble) if weights is None else np.asarray(weights, dtype=np.longdouble)
-    points = points - (w @ points) / w.sum()
-    total = np.zeros(len(labels), dtype=np.longdouble)
+    points = (points - (w @ points) / w.sum()).astype(precision)
+    w = w.astype(precision)
+    total = np.zeros(len(labels), dtype=precision)
     for k in range(n_clusters):
         member = (labels == k) * w
         load = member.sum(axis=1)

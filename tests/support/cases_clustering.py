@@ -44,7 +44,7 @@ def forged_certificates(result: Any) -> Iterator[tuple[str, Any]]:
         return
     forgeries: dict[str, Any] = {"missing": None}
     if isinstance(certificate, StructuredCertificate):
-        forgeries["scales doubled"] = dataclasses.replace(certificate, scales=2.0 * certificate.scales)
+        forgeries["scales too large"] = dataclasses.replace(certificate, scales=1e3 * certificate.scales)
         forgeries["scales with NaN"] = dataclasses.replace(certificate, scales=certificate.scales * np.nan)
         forgeries["labels rotated"] = dataclasses.replace(certificate, labels=np.roll(certificate.labels, 1))
         forgeries["labels too short"] = dataclasses.replace(certificate, labels=certificate.labels[1:])

@@ -66,6 +66,10 @@ def forged(result: Any) -> Iterator[tuple[str, Any]]:
     copied = copy.deepcopy(result)
     copied["lp_value"] = copied["lp_value"] * 1.001
     yield "lp_value raised", copied
+    if certificate.exact:
+        copied = copy.deepcopy(result)
+        copied["blend"] = 0.5
+        yield "exact values blended with prices", copied
     copied = copy.deepcopy(result)
     copied["instance"] = tiny(np.random.default_rng(1))
     yield "another instance", copied

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,29 @@ def early_and_late(n: int, eps: float) -> BayesianMatching:
     w[np.arange(n), np.arange(n)] = eps
     w[n] = 1.0
     return BayesianMatching(p, w)
+
+
+def exact_optimum(instance):
+    """Value of the best online policy, in rational arithmetic and from its definition."""
+    w = instance.weights.toarray().reshape(instance.n_times, instance.n_types, -1)
+
+    @cache
+    def best_from(t, left):
+        if t == instance.n_times:
+            return Fraction(0)
+        stay = best_from(t + 1, left)
+        p = [Fraction(float(q)) for q in instance.probabilities[t]]
+        total = (1 - sum(p)) * stay
+        for k, q in enumerate(p):
+            taken = [
+                Fraction(float(w[t, k, i])) + best_from(t + 1, (*left[:i], b - 1, *left[i + 1 :]))
+                for i, b in enumerate(left)
+                if b > 0 and w[t, k, i] > 0
+            ]
+            total += q * max([stay, *taken])
+        return total
+
+    return best_from(0, tuple(map(int, instance.capacities)))
 
 
 def exact_dual(instance, prices):
