@@ -273,7 +273,10 @@ def lower_rows(column, price, ray, low):
 
 @njit()
 def recursion_bound(c, down):
-    """Held-Karp recursion over subsets, every sum rounded down by the factor ``down``."""
+    """Held-Karp recursion over subsets, every sum rounded down by the factor ``down``.
+
+    Rounding down keeps the order of numbers: the least of the sums, rounded down, is the least of those rounded down.
+    """
     m = c.shape[0]
     k = m - 1
     if k == 0:
@@ -288,10 +291,8 @@ def recursion_bound(c, down):
                 rest = subset ^ 1 << j
                 for i in range(k):
                     if rest >> i & 1:
-                        total = best[rest, i] + c[i, j]
-                        if total < np.inf:
-                            low = min(low, total - down * abs(total))
-                best[subset, j] = low
+                        low = min(low, best[rest, i] + c[i, j])
+                best[subset, j] = low - down * abs(low) if low < np.inf else np.inf
     low = np.inf
     for i in range(k):
         total = best[(1 << k) - 1, i] + c[i, k]

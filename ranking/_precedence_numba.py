@@ -7,7 +7,7 @@ import numpy as np
 
 from solvers._core.jit import njit
 
-__all__ = ["insertion_search", "pack_cycles", "perturbed_search", "profile_fits"]
+__all__ = ["adjacency_fit", "insertion_search", "pack_cycles", "perturbed_search", "precedence_fit"]
 
 MOST_SWEEPS = 1000
 NOTICEABLE = 1e-12
@@ -113,35 +113,36 @@ def pack_cycles(s):
 
 
 @njit()
-def profile_fits(s, path):
-    """Shares of variance explained by a peaked profile along a path and by a slope or step along the Borda order."""
+def largest_score(s):
+    """Largest modulus off the diagonal."""
     n = s.shape[0]
     largest = 0.0
     for i in range(n):
         for j in range(n):
-            if i != j:
-                largest = max(largest, abs(s[i, j]))
-    if largest == 0.0 or largest == np.inf:
-        return 0.0, 0.0
-    excess = np.zeros(n)
-    for i in range(n):
-        for j in range(n):
-            if i != j:
-                excess[i] -= s[i, j] / largest
-                excess[j] += s[i, j] / largest
-    return profile_fit(s, path, n, largest), slope_fit(s, np.argsort(excess), n, largest)
+            largest = max(largest, abs(s[i, j]) if i != j else 0.0)
+    return largest
 
 
 @njit()
-def slope_fit(s, order, n, largest):
-    """Share of variance explained by the signed rank distance along an order, as a slope or as a step at 0."""
+def precedence_fit(s):
+    """Share of variance explained by the signed rank distance along the Borda order, as a slope or as a step at 0."""
+    n = s.shape[0]
+    largest = largest_score(s)
+    if largest == 0.0 or largest == np.inf:
+        return 0.0
+    excess = np.zeros(n)
     mean = 0.0
     for i in range(n):
+        row = 0.0
         for j in range(n):
-            if i != j:
-                mean += s[i, j] / largest
+            value = s[i, j] / largest if i != j else 0.0
+            row += value
+            excess[j] += value
+        excess[i] -= row
+        mean += row
     mean /= n * (n - 1)
-    squares, slope, step, distances = 0.0, 0.0, 0.0, 0.0
+    order = np.argsort(excess)
+    squares, slope, step = 0.0, 0.0, 0.0
     for a in range(n):
         for b in range(n):
             if a != b:
@@ -149,18 +150,22 @@ def slope_fit(s, order, n, largest):
                 squares += value * value
                 slope += value * (b - a)
                 step += value if b > a else -value
-                distances += (b - a) * (b - a)
     if squares <= 1e-24 * n * n:
         return 0.0
+    distances = n * n * (n * n - 1) / 6
     return max(slope * slope / distances, step * step / (n * (n - 1))) / squares
 
 
 @njit()
-def profile_fit(s, order, n, largest):
+def adjacency_fit(s, order):
     """Adjusted share of variance explained by the rank distance along an order; distances beyond n/2 count as one.
 
     Wide bins only, because a single huge score would explain itself in a bin of its own.
     """
+    n = s.shape[0]
+    largest = largest_score(s)
+    if largest == 0.0 or largest == np.inf:
+        return 0.0
     half = n // 2
     bins = 2 * half + 3
     sums = np.zeros(bins)

@@ -16,7 +16,7 @@ from ranking._factors import Factors, are_factors
 from ranking._improve import RESTARTS, ascend, grow_tree, improve
 from ranking._large import LargeRun, survey
 from ranking._one_call import solve_in_one_call
-from ranking._precedence_numba import profile_fits
+from ranking._precedence_numba import adjacency_fit, precedence_fit
 from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._result import RankingResult
 from ranking._run import Run, Tree
@@ -34,8 +34,9 @@ __all__ = ["path_order", "rank_tsp"]
 SMALL_ITEMS = 7
 # Methods that look at candidate arcs only where there are thousands of items.
 CANDIDATE_METHODS = ("auto", "heuristic", "greedy")
-# Items from which the fit of the decoder is judged.
+# Items from which the fit of the decoder is judged, and share of variance from which scores look like precedence scores.
 WARNED_ITEMS = 10
+PRECEDENCE_SHARE = 0.5
 # Rounds (max_iter) by default; each is a few milliseconds of work.
 EXACT_ROUNDS = 10**9
 # Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
@@ -252,8 +253,11 @@ def path_order(scores: FloatArray, *, closed: bool, rng: np.random.Generator) ->
 
 def _warn_of_precedence(scores: Any, order: Any) -> None:
     """Warn where the scores look like "anywhere before" rather than "immediately before"."""
-    adjacency, precedence = profile_fits(scores, order)
-    if precedence >= max(0.5, adjacency + 0.2):
+    precedence = precedence_fit(scores)
+    if precedence < PRECEDENCE_SHARE:
+        return
+    adjacency = adjacency_fit(scores, order)
+    if precedence >= adjacency + 0.2:
         warnings.warn(
             "scores look like precedence scores (i anywhere before j): the Borda order explains "
             f"{precedence:.0%} of their variance and the best path {adjacency:.0%}; rank_borda may be the right decoder",

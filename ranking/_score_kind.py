@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ranking._precedence import precedence_scores
-from ranking._precedence_numba import profile_fits
+from ranking._precedence_numba import adjacency_fit, precedence_fit
 from ranking._rank_tsp import rank_tsp
 from solvers._core.arrays import freeze
 from solvers._core.errors import SolverWarning
@@ -72,7 +72,8 @@ def score_kind(scores: Any) -> ScoreKind:
         warnings.simplefilter("ignore", SolverWarning)
         path = rank_tsp(matrix, rng=0).order
     assert path is not None
-    adjacency, precedence = profile_fits(freeze(matrix), path)
+    matrix = freeze(matrix)
+    adjacency, precedence = adjacency_fit(matrix, path), precedence_fit(matrix)
     kind: Literal["adjacency", "precedence", "unclear"] = "unclear"
     if max(adjacency, precedence) >= EXPLAINED and abs(adjacency - precedence) >= LEAD:
         kind = "adjacency" if adjacency > precedence else "precedence"

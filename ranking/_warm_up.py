@@ -27,8 +27,8 @@ def rank_tsp() -> None:
 
 
 def rank_tsp_batch() -> None:
-    """The loop over groups."""
-    run_rank_tsp_batch(np.random.default_rng(0).random((3, 4, 4)), rng=0)
+    """The recursion that small groups share, and the loop over larger ones."""
+    run_rank_tsp_batch(np.random.default_rng(0).random((3, 12, 12)), [4, 12, 12], rng=0)
 
 
 def rank_linear() -> None:

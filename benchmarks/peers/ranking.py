@@ -368,7 +368,7 @@ WORKLOADS = (
     large("factors n=100000, d=8", 100000, bilinear_factors, 1e-4, 400.0),
     *(
         linear(kind, n, gap)
-        for kind, gap in (("uniform", 0.1), ("tournament", 1e-3), ("flows", 2e-2)) for n in (50, 100, 200)
+        for kind, gap in (("uniform", 0.1), ("tournament", 1e-3), ("flows", 1e-2)) for n in (50, 100, 200)
     ),
 )  # fmt: skip
 

@@ -34,6 +34,36 @@ def test_groups_agree_with_single_problems_and_verify(closed, maximize):
     assert batch.success == bool(np.all(batch.status <= Status.CONVERGED))
 
 
+@pytest.mark.parametrize("ends", [{}, {"start": 1}, {"end": 0}, {"start": 0, "end": 1}, {"closed": True}])
+def test_groups_that_share_a_recursion_have_the_bounds_that_it_proves_alone(ends):
+    rng = np.random.default_rng(5)
+    scores = rng.integers(-3, 4, (150, 10, 10)) * rng.choice([1.0, 0.1], (150, 1, 1))
+    scores[rng.random(scores.shape) < 0.3] = -np.inf
+    lengths = rng.integers(2, 11, 150)
+    batch = rank_tsp_batch(scores, lengths, rng=0, **ends)
+    assert verify(batch, scores, lengths, **ends)
+    assert (batch.status == Status.INFEASIBLE).any()
+    for g, n in enumerate(lengths):
+        alone = rank_tsp(scores[g, :n, :n], method="dynamic-programming", rng=0, **ends)
+        assert batch.bound[g] == alone.bound
+        assert batch.fun[g] == pytest.approx(alone.fun, rel=1e-14)
+
+
+def test_equal_orders_of_small_groups_are_drawn_by_rng_and_not_by_the_order_of_the_items():
+    firsts = rank_tsp_batch(np.zeros((3000, 4, 4)), rng=0).order[:, 0]
+    assert np.bincount(firsts).min() > 650
+    before = rank_tsp_batch(np.zeros((3000, 5, 5)), closed=True, start=0, rng=0).order[:, 1]
+    assert np.bincount(before)[1:].min() > 650
+
+
+def test_the_first_bad_group_is_named_whatever_the_sizes():
+    scores = np.random.default_rng(0).random((30, 12, 12))
+    scores[3, 0, 1] = scores[20, 0, 1] = np.nan
+    for sizes in ((12, 4), (4, 12)):
+        with pytest.raises(InvalidProblemError, match=r"scores\[3\]"):
+            rank_tsp_batch(scores, np.repeat(sizes, 15))
+
+
 def test_the_number_of_threads_changes_nothing():
     scores, lengths = groups(count=200)
     threads = numba.get_num_threads()
@@ -77,12 +107,12 @@ def test_limits_leave_groups_open_and_say_so():
 
 
 def test_tampered_batches_are_refused():
-    scores = np.random.default_rng(0).random((20, 8, 8))
+    scores = np.random.default_rng(0).random((20, 12, 12))
     batch = rank_tsp_batch(scores, rng=0)
     assert verify(batch, scores)
     better = type(batch)(**{**batch, "bound": batch.bound - 1e-3 * (np.arange(20) == 7)})
     assert "group 7" in verify(better, scores).message
-    prices = batch.certificate.prices + np.linspace(0, 1, 9)
+    prices = batch.certificate.prices + np.linspace(0, 1, 13)
     assert not verify(
         type(batch)(**{**batch, "certificate": dataclasses.replace(batch.certificate, prices=prices)}), scores
     )
