@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.linalg
 
 from solvers._core.arrays import FloatArray, IntArray, to_host
@@ -68,8 +67,6 @@ class Run:
         Its ``x`` is the best iterate as :class:`Factors` in scaled coordinates.
     delta : float
         Huber threshold in force; inf for least squares.
-    kept : (N,) bool or None
-        Entries that outlier rejection kept; None where none was rejected.
     """
 
     def __init__(
@@ -80,7 +77,6 @@ class Run:
         self.work = work or Workspace(problem, np.float32 if settings.precision == "single" else np.float64)
         self.device: Backend | None = None
         self.delta = problem.delta if problem.delta is not None else problem.spread
-        self.kept: Any = None
         self.determination = Determination(None, "the run has not ended")
         self._finished = False
         self.rng = common.rng
@@ -156,15 +152,12 @@ class Run:
         return dual_bound(self.problem, left, right, self.delta, checking=False)
 
     def misfit(self, left: FloatArray, right: FloatArray) -> tuple[float, IntArray]:
-        """Weighted root mean square residual of the kept entries, and the positions of the others."""
+        """Weighted root mean square residual of the entries but for outliers, and the positions of those."""
         observed = self.problem.observed
-        weights = observed.weights
-        outliers = np.empty((0, 2), dtype=np.int64)
-        if self.kept is not None:
-            gone = self._rejected()
-            weights = weights * ~gone
-            outliers = np.column_stack([observed.rows[gone], observed.cols[gone]]).astype(np.int64)
         residual = entry_residuals(self.problem, left, right)
+        gone = self.problem.outlying(residual, self.delta)
+        weights = observed.weights * ~gone
+        outliers = np.column_stack([observed.rows[gone], observed.cols[gone]]).astype(np.int64)
         return math.sqrt(float(np.sum(weights * residual**2)) / float(np.sum(weights))), outliers
 
     def held_out(self) -> tuple[IntArray, FloatArray]:
@@ -173,8 +166,11 @@ class Run:
         return np.column_stack([held.rows, held.cols]).astype(np.int64), held.values
 
     def structure(self) -> Orientation:
-        """Positions of the kept entries by rows."""
-        observed = self.problem.observed if self.kept is None else self.problem.observed.keep(~self._rejected())
+        """Positions of the entries but for outliers, by rows."""
+        observed = self.problem.observed
+        if self.problem.capped:
+            residual = entry_residuals(self.problem, *self.plain(self.monitor.x))
+            observed = observed.keep(~self.problem.outlying(residual, self.delta))
         return Orientation(observed.indptr, observed.cols, np.empty(0), np.empty(0))
 
     def plain(self, factors: Factors) -> tuple[FloatArray, FloatArray]:
@@ -243,13 +239,6 @@ class Run:
             return Determination(None, "the run ended before it reached its rank")
         stationary = self.monitor.status in (Status.OPTIMAL, Status.CONVERGED)
         return at_answer(gap, fits=fits, stationary=stationary)
-
-    def _rejected(self) -> npt.NDArray[np.bool_]:
-        """Entries that were rejected and that the answer does not fit after all."""
-        problem = self.problem
-        left, right = self.plain(self.monitor.x)
-        beyond = np.abs(entry_residuals(problem, left, right)) > self.delta
-        return np.asarray(beyond & ~self.kept)
 
     def _package(self, monitor: Monitor) -> CompletionResult:
         problem = self.problem
