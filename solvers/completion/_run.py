@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 
-from solvers._core.arrays import FloatArray, IntArray, to_host
+from solvers._core.arrays import FloatArray, IntArray, kind_of, to_host
 from solvers._core.backend import Backend
 from solvers._core.errors import InvalidProblemError
 from solvers._core.monitor import Monitor
@@ -189,13 +190,13 @@ class Run:
         m, n = self.problem.shape
         if not isinstance(parts, (tuple, list)) or len(parts) not in (2, 3):
             raise InvalidProblemError(f"x0 must be a CompletionResult, (U, s, V) or (U, V); got {type(x0).__name__}")
-        left, right = (np.array(to_host(part), dtype=np.float64) for part in (parts[0], parts[-1]))
+        left, right = (_real_numbers(part, "factors") for part in (parts[0], parts[-1]))
         if left.ndim != 2 or right.ndim != 2 or (len(left), len(right)) != (m, n) or left.shape[1] != right.shape[1]:
             raise InvalidProblemError(
                 f"x0 must have factors of shapes ({m}, r) and ({n}, r); got {left.shape}, {right.shape}"
             )
         if len(parts) == 3:
-            lengths = np.asarray(to_host(parts[1]), dtype=np.float64)
+            lengths = _real_numbers(parts[1], "singular values")
             if lengths.shape != (left.shape[1],):
                 raise InvalidProblemError(f"x0 must have {left.shape[1]} singular values; got shape {lengths.shape}")
             left = left * lengths
@@ -298,6 +299,20 @@ class Run:
             result["status"] = Status.STALLED
             result["success"] = False
             result["message"] = reason + "; lower the rank, or add reg or observations."
+
+
+def _real_numbers(value: Any, what: str) -> FloatArray:
+    """A part of x0 on the host."""
+    expected = f"x0 must have {what} in one array of real numbers in the range of float64"
+    if kind_of(value) == "sparse":
+        raise InvalidProblemError(f"{expected}; got a {type(value).__name__}")
+    try:
+        array = np.asarray(to_host(value))
+        if array.dtype.kind in "biufO":
+            return array.astype(np.float64)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InvalidProblemError(f"{expected}; got {reprlib.repr(value)} ({error})") from None
+    raise InvalidProblemError(f"{expected}; got dtype {array.dtype}")
 
 
 def _canonical(left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

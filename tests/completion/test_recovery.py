@@ -239,6 +239,31 @@ def test_wrong_input_is_refused_with_a_reason(A, kwargs, words):
         solvers.complete_matrix(A, options.pop("rank"), **options)
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [None, 3, (3,), (3, 3, 3), "ab", (3.5, 3), (math.nan, 3), (10**400, 3), (2**31, 3), (0, 3), (True, 3), [[3, 3]]],
+)
+def test_a_shape_that_is_none_is_refused_by_name_and_briefly(shape):
+    with pytest.raises(solvers.InvalidProblemError, match=r"shape must be two integers from 1 to \d+; got") as caught:
+        solvers.complete_matrix(([0, 1], [0, 1], [1.0, 2.0], shape), 1)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("bad", [10**400, "a", 1j, [1.0, 2.0]])
+def test_a_start_that_holds_no_real_numbers_is_refused_by_name(part, bad):
+    parts = [[[1.0]] * 3, [1.0], [[1.0]] * 3]
+    parts[part] = [[bad], [1.0], [1.0]] if part != 1 else [bad, 1.0]
+    with pytest.raises(solvers.InvalidProblemError, match=r"x0 must have .* real numbers in the range of float64; got"):
+        solvers.complete_matrix(np.ones((3, 3)), 1, x0=tuple(parts))
+
+
+@pytest.mark.parametrize("name", ["reg", "tol", "holdout", "delta"])
+def test_integers_beyond_the_range_of_numbers_are_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"{name} must be a finite number"):
+        solvers.complete_matrix(np.ones((3, 3)), 1, loss="huber", **{name: 10**400})
+
+
 def test_constant_and_zero_matrices_complete():
     constant = np.full((5, 4), 2.5)
     constant[0, 0] = np.nan
