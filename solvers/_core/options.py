@@ -129,7 +129,10 @@ def check_number(name: str, value: Any, *, low: float, strict: bool = False, fin
     expected = f"a {'finite ' if finite else ''}number {'>' if strict else '>='} {low:g}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be {expected}; got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = -math.inf if value < 0 else math.inf
     if math.isnan(number) or number < low or (strict and number == low) or (finite and math.isinf(number)):
         raise ValueError(f"{name} must be {expected}; got {value!r}")
     return number

@@ -62,10 +62,11 @@ class Sweeper:
         self.fun = fun
 
     def reweight(self, factors: Factors) -> None:
-        """Weights of the quadratic that touches the Huber loss at the current residuals, from above."""
+        """Weights of the quadratic that touches the loss at the current residuals, from above; 0 for outliers."""
         run = self.run
-        size = np.abs(self.plain_residuals(factors))
-        run.work.reweight(run.work.base_weights * (run.delta / np.maximum(size, run.delta)))
+        residual = self.plain_residuals(factors)
+        tangent = run.delta / np.maximum(np.abs(residual), run.delta)
+        run.work.reweight(run.work.base_weights * tangent * ~run.problem.outlying(residual, run.delta))
 
     def plain_residuals(self, factors: Factors) -> FloatArray:
         """Residuals in the caller's units."""

@@ -1,7 +1,8 @@
 r"""Objective and dual bound of a blocked matrix: those of :mod:`solvers.completion._certificate`, summed over blocks.
 
 Every block's terms are summed in pairs as there; the blocks' sums are added exactly. The residual R is computed once and
-kept with the blocks, so that all products are with the same numbers: R is the dual point, whatever its rounding.
+kept with the blocks, so that all products are with the same numbers: R is the dual point, whatever its rounding. As there, a
+published bound leaves room for the R of another machine, or of other blocks.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from solvers.completion._certificate import (
     DENSE_WORK,
     SUM_ERROR,
     SVD_ERROR,
+    Drift,
     DualBound,
     best_multiple,
     deflated_norm,
@@ -63,16 +65,17 @@ def blocked_dual_bound(problem: BlockedProblem, left: FloatArray, right: FloatAr
     if not (math.isfinite(frobenius) and math.isfinite(linear) and math.isfinite(square)):
         return DualBound(0.0, 0.0, "dense")
     error = SUM_ERROR * UNIT * size
+    drift = Drift() if checking else _drift(problem, dual, left, right)
     if min(m, n) ** 2 * max(m, n) <= DENSE_WORK:
         import scipy.sparse
 
         whole = scipy.sparse.vstack(list(matrix.run(_as_matrix, kept, ())), format="csr")
-        return best_multiple(problem.reg, *dense_norm(whole), "dense", linear, square, error)
+        return best_multiple(problem.reg, *dense_norm(whole), "dense", linear, square, error, drift=drift)
     depth = int(problem.row_counts.max()) + int(problem.col_counts.max()) + len(matrix.ranges())
     bases = problem.row_scale[:, None] * left, problem.col_scale[:, None] * right
     forward, backward = Products(matrix, kept), Products(matrix, kept, transposed=True)
     norm, slack = deflated_norm(forward, backward, frobenius, depth, *bases, checking=checking)
-    return best_multiple(problem.reg, norm, slack, "deflated", linear, square, error)
+    return best_multiple(problem.reg, norm, slack, "deflated", linear, square, error, drift=drift)
 
 
 class Products:
@@ -105,10 +108,7 @@ def _residuals(block: Block, frame: Frame, left: FloatArray, right: FloatArray) 
 def _loss(block: Block, _: None, frame: Frame, left: FloatArray, right: FloatArray) -> tuple[float, float]:
     """Half the sum of w r², and what rounding may have changed in it."""
     residual, weights = _residuals(block, frame, left, right), _weights(block)
-    lengths = np.sqrt(np.sum(left * left, axis=1)), np.sqrt(np.sum(right * right, axis=1))
-    size = np.abs(tasks.targets(block, frame, np.float64))
-    size += lengths[0][tasks.rows_of(block)] * lengths[1][block.indices]
-    noise = 4 * UNIT * (left.shape[1] + 4) * size
+    noise = 4 * UNIT * (left.shape[1] + 4) * _sizes(block, frame, left, right)
     error = np.sum(weights * (np.abs(residual) * noise + noise * noise))
     return float(np.sum(weights * (0.5 * residual * residual))), float(error)
 
@@ -122,6 +122,39 @@ def _dual_sums(block: Block, dual: FloatArray, frame: Frame) -> tuple[float, flo
     """Sums of R A, of its absolute values, and of R² / w."""
     terms = dual * tasks.targets(block, frame, np.float64)
     return float(np.sum(terms)), float(np.sum(np.abs(terms))), float(np.sum(dual * (dual / _weights(block))))
+
+
+def _drift(problem: BlockedProblem, dual: Any, left: FloatArray, right: FloatArray) -> Drift:
+    """How far sums taken in another order may move R, and with it its norm and sums."""
+    frame, scales = problem.bias_frame, (problem.row_scale, problem.col_scale)
+    parts = np.array(list(problem.matrix.run(_moved_sums, dual, (frame, left, right, *scales))))
+    norm, linear, square = (math.fsum(column) for column in parts.T)
+    return Drift(math.sqrt(norm), linear, square)
+
+
+def _moved_sums(
+    block: Block,
+    dual: FloatArray,
+    frame: Frame,
+    left: FloatArray,
+    right: FloatArray,
+    row_scale: FloatArray,
+    col_scale: FloatArray,
+) -> tuple[float, float, float]:
+    """Sums over a block of the squares of what may move in the scaled R, and of what that does to R A and to R² / w."""
+    moved = 2 * UNIT * (left.shape[1] + 4) * _weights(block) * _sizes(block, frame, left, right)
+    scaled = _scaled(block, moved, row_scale, col_scale)
+    linear = np.sum(moved * np.abs(tasks.targets(block, frame, np.float64)))
+    square = np.sum((2.0 * np.abs(dual) + moved) * (moved / _weights(block)))
+    return float(np.sum(scaled * scaled)), float(linear), float(square)
+
+
+def _sizes(block: Block, frame: Frame, left: FloatArray, right: FloatArray) -> FloatArray:
+    """Bounds on the absolute values that meet in each residual."""
+    lengths = np.sqrt(np.sum(left * left, axis=1)), np.sqrt(np.sum(right * right, axis=1))
+    size: FloatArray = np.abs(tasks.targets(block, frame, np.float64))
+    size += lengths[0][tasks.rows_of(block)] * lengths[1][block.indices]
+    return size
 
 
 def _weights(block: Block) -> Any:

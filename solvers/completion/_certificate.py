@@ -142,7 +142,7 @@ def objective(problem: CompletionProblem, left: FloatArray, right: FloatArray, d
     k = left.shape[1]
     lengths = np.sqrt(np.sum(left * left, axis=1)), np.sqrt(np.sum(right * right, axis=1))
     size = np.abs(problem.targets) + lengths[0][problem.observed.rows] * lengths[1][problem.observed.cols]
-    slope = np.abs(problem.clipped(residual, delta))
+    slope = np.minimum(np.abs(residual), delta)
     noise = 4 * UNIT * (k + 4) * size
     error = float(np.sum(weights * np.minimum(slope + noise, delta) * noise)) + 4 * SUM_ERROR * UNIT * loss
     scaled = float(

@@ -18,7 +18,7 @@ from solvers.completion._blocked_problem import BlockedProblem
 from solvers.completion._certificate import entry_residuals
 from solvers.completion._claims_tangent import smallest_tangent_value
 from solvers.completion._observations import Observations
-from solvers.completion._problem import CompletionProblem
+from solvers.completion._problem import OUTLYING, CompletionProblem
 from solvers.completion._result import CompletionResult, fails_held_out
 from solvers.completion._uniqueness import FITTED, UNDETERMINED, affordable
 
@@ -38,7 +38,7 @@ def unsupported_claim(result: CompletionResult, problem: CompletionProblem, thre
     largest = float(np.max(np.abs(observed.values))) + float(np.max(np.abs(problem.targets)))
     kept = _kept(result, observed, np.abs(residual), threshold, problem)
     if kept is None:
-        return "outliers must be distinct observed entries whose residuals are above delta"
+        return f"outliers must be the observed entries whose residuals are above {OUTLYING:g} delta"
     weights = observed.weights * kept
     rmse = math.sqrt(float(np.sum(weights * residual**2)) / float(np.sum(weights)))
     if not abs(float(result.rmse) - rmse) <= SAME * rmse + ROUNDING * largest:
@@ -83,13 +83,14 @@ def _held_out(result: CompletionResult, held: Any, rounding: float) -> str:
 def _kept(
     result: CompletionResult, observed: Observations, size: FloatArray, threshold: float, problem: CompletionProblem
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
-    """Which entries were not called outliers; None where the list is not one of large residuals."""
+    """Which entries were not called outliers; None where the list is not that of the large residuals."""
     pairs: Any = np.asarray(result.outliers)
     kept = np.ones(observed.size, dtype=bool)
+    limit = OUTLYING * threshold if problem.capped else math.inf
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
         return None
     if len(pairs):
-        if problem.loss != "huber" or pairs.min() < 0 or (pairs.max(axis=0) >= problem.shape).any():
+        if pairs.min() < 0 or (pairs.max(axis=0) >= problem.shape).any():
             return None
         n = problem.shape[1]
         keys = observed.rows.astype(np.int64) * n + observed.cols
@@ -98,9 +99,9 @@ def _kept(
         if not np.array_equal(keys[at], wanted) or len(np.unique(at)) != len(at):
             return None
         kept[at] = False
-        if not (kept.any() and bool((size[at] > (1.0 - SAME) * threshold).all())):
-            return None
-    return kept
+    beyond = size > limit * (1.0 + SAME * np.where(kept, 1.0, -1.0))
+    agrees = np.array_equal(beyond, ~kept) or (kept.all() and beyond.all())
+    return kept if agrees and kept.any() else None
 
 
 def _determination(result: CompletionResult, problem: Any, observed: Any) -> str:

@@ -86,7 +86,8 @@ def complete_matrix(
         "count" penalises the factor rows by their numbers of entries (the convention of ALS-WR and Spark): the norm of
         D^{1/2} X E^{1/2} with row and column counts on the diagonals.
     loss : {"l2", "huber"}
-        "huber" withstands gross outliers; with ``reg=0`` and ``delta="auto"`` they are found and listed.
+        "huber" withstands gross outliers; with ``reg=0`` and ``delta="auto"`` entries further off than 4 delta are
+        listed as outliers, and their loss is capped at that of 4 delta.
     delta : float or "auto"
         Huber threshold in the unit of A; "auto" takes 1.345 robust standard deviations of the residuals.
     biases : bool
@@ -154,8 +155,8 @@ def complete_matrix(
 
     *Algorithm.* The rank grows from 1 to k by leading singular pairs of the residual, with a few sweeps at each. A
     sweep solves rows, then columns, as small least-squares problems in the singular basis of the iterate, to an
-    accuracy tied to the last sweep's progress. With outliers: Huber weights at a falling threshold, and rejection
-    that is tried on a copy.
+    accuracy tied to the last sweep's progress. With outliers: Huber weights at a falling threshold, rejection
+    that is tried on a copy, and under noise several starts, of which the least capped loss is kept.
 
     *Complexity.* A sweep takes O(N k) operations per conjugate gradient step for N entries, or O(N k² + (m + n) k³)
     exactly; memory O(N + (m + n) k).

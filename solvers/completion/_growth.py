@@ -21,6 +21,8 @@ __all__ = ["grow", "relength", "stages"]
 POWER_STEPS = 12
 # Up to this many entries times rank, ranks are visited one by one.
 ONE_BY_ONE = 4e7
+# Up to this rank a penalised problem is grown in two stages.
+TWO_STAGES = 20
 # Share of the trace by which a singular quadratic term grows.
 LENGTH_RIDGE = 1e-15
 
@@ -29,8 +31,11 @@ def stages(rank: int, size: int, *, convex: bool) -> list[int]:
     """Ranks to visit: all of them, or geometrically many where a stage is dear or there are many.
 
     With a penalty the objective has a convex counterpart, and small singular values are shrunk away: no detail is lost
-    by adding several pairs at once.
+    by adding several pairs at once. The larger half of them stands clear of the mask's noise in the data, the other half
+    does once that one is fitted.
     """
+    if convex and 1 < rank <= TWO_STAGES:
+        return [(rank + 1) // 2, rank]
     if not convex and rank <= 20 and rank * size <= ONE_BY_ONE:
         return list(range(1, rank + 1))
     visited = [1]

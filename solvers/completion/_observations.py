@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,10 +181,7 @@ def _from_sparse(A: Any, weights: Any) -> tuple[tuple[int, int], IntArray, IntAr
 def _from_triplets(A: Sequence[Any]) -> tuple[tuple[int, int], IntArray, IntArray, FloatArray]:
     rows, cols = _indices(A[0], "rows"), _indices(A[1], "cols")
     values = _plain_floats(A[2], "values")
-    try:
-        m, n = (check_integer("shape", int(size), low=1) for size in A[3])
-    except TypeError:
-        raise InvalidProblemError(f"shape must be two positive integers; got {A[3]!r}") from None
+    m, n = _shape(A[3])
     if not len(rows) == len(cols) == values.size or values.ndim != 1:
         raise InvalidProblemError(
             f"rows, cols and values must have one length; got {len(rows)}, {len(cols)} and shape {values.shape}"
@@ -216,8 +214,25 @@ def _from_dense(A: Any, weights: Any) -> tuple[tuple[int, int], IntArray, IntArr
     return (dense.shape[0], dense.shape[1]), rows, cols, dense[rows, cols], given
 
 
+def _shape(value: Any) -> tuple[int, int]:
+    try:
+        m, n = (check_integer("shape", size, low=1, high=TOO_LARGE) for size in value)
+    except (TypeError, ValueError):
+        raise InvalidProblemError(
+            f"shape must be two integers from 1 to {TOO_LARGE}; got {reprlib.repr(value)}"
+        ) from None
+    return m, n
+
+
+def _array(value: Any, name: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(_on_host(value, name))
+    except ValueError:
+        raise InvalidProblemError(f"{name} must be one array of numbers; got a ragged sequence") from None
+
+
 def _indices(value: Any, name: str) -> IntArray:
-    array = np.asarray(_on_host(value, name))
+    array = _array(value, name)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         hint = " (pandas.factorize numbers labels)" if array.dtype.kind in "OUST" else ""
         raise InvalidProblemError(
@@ -236,7 +251,7 @@ def _entry_weights(value: Any, count: int) -> FloatArray:
 
 
 def _plain_floats(value: Any, name: str) -> FloatArray:
-    array = np.asarray(_on_host(value, name))
+    array = _array(value, name)
     if array.dtype.kind not in "bifu":
         raise InvalidProblemError(f"{name} must hold real numbers; got dtype {array.dtype}")
     return _finite(array.astype(np.float64, copy=False), name)

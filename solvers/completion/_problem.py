@@ -7,6 +7,10 @@ With observed set Omega, loss rho and nuclear norm the problem is
 with D = E = I (``reg_scaling="plain"``) or the diagonal matrices of row and column counts ("count"). In the *scaled*
 coordinates X~ = D^{1/2} X E^{1/2} the second is an instance of the first: the entries become A_ij sqrt(d_i e_j), the
 weights w_ij / (d_i e_j) and a Huber threshold delta sqrt(d_i e_j).
+
+Without a penalty, factors can bend to gross outliers and pay less Huber loss than the truth: one row that runs through
+a few of them by a spike is enough. Where the threshold is the run's to choose, the loss is therefore capped at
+rho(4 delta): entries beyond are outliers, and pull at nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
@@ -31,6 +36,8 @@ BIAS_SHRINKAGE = 5.0
 BIAS_SWEEPS = 100
 # Median absolute deviation of a normal law, in standard deviations.
 MAD_TO_SIGMA = 1.4826
+# Entries further off than so many Huber thresholds (5.4 standard deviations of normal noise) are outliers.
+OUTLYING = 4.0
 # Largest absolute entry, and reciprocal of the smallest such: sums of products of four such numbers stay finite.
 EXTREME = 1e70
 
@@ -100,6 +107,11 @@ class CompletionProblem:
         """Greatest absolute value among the entries."""
         return float(np.max(np.abs(self.observed.values)))
 
+    @property
+    def capped(self) -> bool:
+        """Whether outliers cost a constant and are listed."""
+        return self.loss == "huber" and self.delta is None and self.reg == 0.0
+
     @cached_property
     def entry_scale(self) -> FloatArray:
         """sqrt(d_i e_j) of each observed entry."""
@@ -120,11 +132,18 @@ class CompletionProblem:
         if self.loss == "l2":
             return 0.5 * residual * residual
         size = np.abs(residual)
+        if self.capped:
+            size = np.minimum(size, OUTLYING * delta)
         return np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta))
 
     def clipped(self, residual: FloatArray, delta: float) -> FloatArray:
-        """Derivative of the loss at each residual."""
+        """Derivative of the loss at each residual; of the loss before it is capped."""
         return residual if self.loss == "l2" else np.clip(residual, -delta, delta)
+
+    def outlying(self, residual: FloatArray, delta: float) -> npt.NDArray[np.bool_]:
+        """Which entries are outliers; none where all would be."""
+        beyond: npt.NDArray[np.bool_] = np.abs(residual) > (OUTLYING * delta if self.capped else math.inf)
+        return beyond & ~beyond.all()
 
 
 def completion_problem(

@@ -50,7 +50,8 @@ class CompletionResult(Result):
     tangent_gap : float
         Relative smallest eigenvalue of the reduced tangent system at the answer; NaN where not computed.
     outliers : (t, 2) int64
-        Row and column of the entries that the Huber scheme rejected and whose residual is above ``delta``.
+        Row and column of the entries whose residual is above 4 ``delta``, where the loss is capped: with
+        ``loss="huber"``, ``delta="auto"`` and no penalty. Empty otherwise.
     short_rows, short_cols : int64 arrays
         Rows and columns with fewer than k observed entries: the data alone cannot determine them.
     """

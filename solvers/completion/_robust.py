@@ -3,6 +3,9 @@
 A redescending weight tied to the residuals' median collapses on noise-free data: the median tends to zero, and what
 has not converged yet is rejected. Here entries are rejected on a copy of the iterate only, and the copy is believed
 only if it then fits the entries it kept to the rounding level, or at least lowers the median residual.
+
+Under noise nothing is fitted to the rounding level. Descents from several starts then end with rounds of rejection that
+lower the capped loss (the loss of :mod:`solvers.completion._problem`), which also chooses among them.
 """
 
 from __future__ import annotations
@@ -31,6 +34,12 @@ REJECT_BEYOND, REJECT_SHARE = 10.0, 0.5
 FROZEN_SWEEPS, FROZEN_PROGRESS, RECOVERED = 25, 0.9, 1e-11
 # Up to this share of rows and columns is refitted from so many elemental subsets each.
 STUCK_SHARE, ELEMENTAL_FITS = 0.1, 200
+# Descents at most, all but the first from such a share of the data; ratio of losses at which two of them agree.
+DESCENTS, RESTART_SHARE, AGREEING = 4, 0.7, 1.001
+# Rows and columns with so many times the average share of outliers are refitted, at most so many of either in a round.
+SUSPICIOUS, SUSPECTS = 1.5, 200
+# Rounds of refits, and the ratio of losses at which they end.
+SETTLING, SETTLED = 20, 0.999
 # Thresholds stop falling at this share of the data's spread, above the rounding level.
 DELTA_FLOOR = 1e-9
 
@@ -40,8 +49,16 @@ class Trial:
     """What sweeps on the kept entries alone achieved."""
 
     factors: Factors
-    kept: npt.NDArray[np.bool_]
     rms: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Where one descent ended, with the median residual there, and whether it fits what it kept to the rounding level."""
+
+    factors: Factors
+    median: float
+    recovered: bool
 
 
 def robust_alternate(run: Run, factors: Factors, inner: str) -> Factors:
@@ -58,48 +75,97 @@ def robust_alternate(run: Run, factors: Factors, inner: str) -> Factors:
     return polish(run, sweeper, factors) if monitor.status is None else factors
 
 
-def _clipped_start(run: Run, factors: Factors) -> Factors:
+def _clipped_start(run: Run, nothing: Factors, share: float = 1.0) -> Factors:
+    """Leading pairs of the clipped values, or of a random share of them."""
     problem = run.problem
     width = CLIP * problem.spread / MAD_TO_SIGMA
     clipped = problem.observed.weights * np.clip(problem.targets, -width, width)
     if run.work.scale is not None:
         clipped = clipped / run.work.scale
+    if share < 1.0:
+        clipped = clipped * (run.rng.random(len(clipped)) < share)
     run.work.reweight(None)
-    return grow(run.work, factors, problem.rank, run.rng, clipped)
+    return grow(run.work, nothing, problem.rank, run.rng, clipped)
 
 
 def _find_threshold(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
-    """Sweeps at delta = 1.345 median |r|, reset each half sweep, with trials of rejection from the tenth on."""
+    """The best of several descents, and 1.345 robust standard deviations of its residuals as the threshold.
+
+    Under noise no descent proves that it has found the outliers. More of them start from random parts of the data until
+    the two best agree; all are compared by the capped loss at the least threshold.
+    """
     problem, monitor = run.problem, run.monitor
-    floor = DELTA_FLOOR * problem.spread
+    found = [_descend(run, sweeper, factors)]
+    while problem.capped and not found[0].recovered and len(found) < DESCENTS and monitor.running():
+        found.append(_descend(run, sweeper, _clipped_start(run, run.nothing(), RESTART_SHARE)))
+        run.delta = _threshold(run, MAD_TO_SIGMA * min(candidate.median for candidate in found))
+        found.sort(key=lambda candidate: sweeper.huber_objective(candidate.factors))
+        best, second = (sweeper.huber_objective(candidate.factors) for candidate in found[:2])
+        if second <= AGREEING * best:
+            break
+    factors = found[0].factors
+    run.change_delta(_threshold(run, MAD_TO_SIGMA * min(candidate.median for candidate in found)))
+    run.offer(factors)
+    run.certify(factors)
+    monitor.checkpoint()
+    return factors
+
+
+def _descend(run: Run, sweeper: Sweeper, factors: Factors) -> Candidate:
+    """Sweeps at delta = 1.345 median |r|, reset each half sweep, with trials of rejection from the tenth on."""
+    problem = run.problem
     medians: list[float] = []
-    accepted: Trial | None = None
     for count in range(1, LAST_SWEEP + 1):
-        if factors.rank == 0 or not monitor.running():
+        if factors.rank == 0 or not run.monitor.running():
             break
         for columns in (False, True):
-            run.delta = max(floor, HUBER_EFFICIENCY * _median(sweeper, factors))
-            sweeper.reweight(factors)
+            delta = _threshold(run, _median(sweeper, factors))
+            size = np.abs(sweeper.plain_residuals(factors))
+            run.work.reweight(run.work.base_weights * (delta / np.maximum(size, delta)))
             factors, _ = half_sweep(run.work, factors, SweepRule(sweeper.inner, 0.01), columns=columns)
         medians.append(_median(sweeper, factors))
-        if problem.reg == 0.0 and count >= FIRST_TRIAL and count % TRIAL_EVERY == 0:
+        if problem.capped and count >= FIRST_TRIAL and count % TRIAL_EVERY == 0:
             trial = _frozen_trial(run, sweeper, factors)
             if trial is not None and trial.rms < RECOVERED * problem.spread:
-                factors, accepted = trial.factors, trial
-                break
+                return Candidate(trial.factors, _median(sweeper, trial.factors), True)
             if trial is not None and _median(sweeper, trial.factors) < medians[-1]:
                 factors = trial.factors
                 medians[-1] = _median(sweeper, factors)
         if count > 2 * TRIAL_EVERY and medians[-1] > 0.99 * medians[-1 - TRIAL_EVERY]:
             break
-    run.change_delta(max(floor, HUBER_EFFICIENCY * MAD_TO_SIGMA * _median(sweeper, factors)))
-    if accepted is not None:
-        # What was rejected while it had not converged yet, and fits after all, is no outlier.
-        run.kept = accepted.kept | (np.abs(sweeper.plain_residuals(factors)) <= floor)
-    run.offer(factors)
-    run.certify(factors)
-    monitor.checkpoint()
-    return factors
+    if problem.capped and factors.rank:
+        factors, recovered = _settled(run, sweeper, factors)
+        return Candidate(factors, _median(sweeper, factors), recovered)
+    return Candidate(factors, _median(sweeper, factors), False)
+
+
+def _settled(run: Run, sweeper: Sweeper, factors: Factors) -> tuple[Factors, bool]:
+    """Trials for as long as they lower the capped loss, before each of them suspicious rows and columns fitted afresh."""
+    problem = run.problem
+    observed = problem.observed
+    for _ in range(SETTLING):
+        if not run.monitor.running():
+            break
+        run.delta = _threshold(run, MAD_TO_SIGMA * _median(sweeper, factors))
+        gone = problem.outlying(sweeper.plain_residuals(factors), run.delta)
+        sides = (observed.rows, problem.shape[0]), (observed.cols, problem.shape[1])
+        rows, cols = (_suspicious(gone, index, count) for index, count in sides)
+        trial = _frozen_trial(run, sweeper, _refitted(run, factors, rows, cols, run.delta))
+        if trial is None:
+            break
+        if trial.rms < RECOVERED * problem.spread:
+            return trial.factors, True
+        before, after = sweeper.huber_objective(factors), sweeper.huber_objective(trial.factors)
+        if not after < before:
+            break
+        factors = trial.factors
+        if after > SETTLED * before:
+            break
+    return factors, False
+
+
+def _threshold(run: Run, scale: float) -> float:
+    return max(DELTA_FLOOR * run.problem.spread, HUBER_EFFICIENCY * scale)
 
 
 def _frozen_trial(run: Run, sweeper: Sweeper, factors: Factors) -> Trial | None:
@@ -112,9 +178,9 @@ def _frozen_trial(run: Run, sweeper: Sweeper, factors: Factors) -> Trial | None:
     limit = REJECT_BEYOND * MAD_TO_SIGMA * float(np.median(size))
     observed = problem.observed
     sides = (observed.rows, problem.shape[0]), (observed.cols, problem.shape[1])
-    stuck = [_starved(size <= limit, index, count, problem.rank) for index, count in sides]
-    if 0 < sum(int(s.sum()) for s in stuck) <= STUCK_SHARE * sum(problem.shape):
-        factors = _refitted(run, factors, *stuck)
+    rows, cols = (_starved(size <= limit, index, count, problem.rank) for index, count in sides)
+    if 0 < int(rows.sum()) + int(cols.sum()) <= STUCK_SHARE * sum(problem.shape):
+        factors = _refitted(run, factors, rows, cols)
         size = np.abs(sweeper.plain_residuals(factors))
     kept = size <= limit
     for index, count in sides:
@@ -136,7 +202,16 @@ def _frozen_trial(run: Run, sweeper: Sweeper, factors: Factors) -> Trial | None:
             break
         if count >= 4 and rms > FROZEN_PROGRESS * before:
             break
-    return Trial(factors, kept, rms)
+    return Trial(factors, rms)
+
+
+def _suspicious(gone: npt.NDArray[np.bool_], index: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.bool_]:
+    """Rows (or columns) with a share of outliers that is large beside the average."""
+    share = np.bincount(index[gone], minlength=count) / np.maximum(np.bincount(index, minlength=count), 1)
+    largest = np.zeros(count, dtype=bool)
+    largest[np.argsort(-share, kind="stable")[:SUSPECTS]] = True
+    chosen: npt.NDArray[np.bool_] = largest & (share > SUSPICIOUS * float(np.mean(gone)))
+    return chosen
 
 
 def _starved(kept: npt.NDArray[np.bool_], index: npt.NDArray[np.int32], count: int, rank: int) -> npt.NDArray[np.bool_]:
@@ -146,15 +221,25 @@ def _starved(kept: npt.NDArray[np.bool_], index: npt.NDArray[np.int32], count: i
     return starved
 
 
-def _refitted(run: Run, factors: Factors, rows: npt.NDArray[np.bool_], cols: npt.NDArray[np.bool_]) -> Factors:
+def _refitted(
+    run: Run, factors: Factors, rows: npt.NDArray[np.bool_], cols: npt.NDArray[np.bool_], delta: float | None = None
+) -> Factors:
     """Fits the given rows and columns afresh from elemental subsets (Rousseeuw 1984), the others standing.
 
     Where outliers are a large part of a short row, the Huber fit of that row may settle on them. Of many exact fits
     to as many entries as unknowns, the one with the least median residual does not, if half of the entries are sound.
+    Once a threshold is known, the least capped loss chooses, and the fit as it was takes part.
     """
+    problem, work = run.problem, run.work
     left, right = factors.U * factors.s, factors.V.copy()
-    for chosen, moving, fixed, side in ((rows, left, right, run.work.rows), (cols, right, left, run.work.cols)):
+    weights = work.base_weights
+    for chosen, moving, fixed, side, weight in (
+        (rows, left, right, work.rows, weights),
+        (cols, right, left, work.cols, weights[work.order]),
+    ):
         for i in np.flatnonzero(chosen):
+            if run.monitor.out_of_time():
+                break
             part = slice(side.indptr[i], side.indptr[i + 1])
             panel, values = fixed[side.indices[part]], side.values[part]
             if len(values) <= factors.rank:
@@ -163,9 +248,14 @@ def _refitted(run: Run, factors: Factors, rows: npt.NDArray[np.bool_], cols: npt
             systems = panel[subsets]
             sound = np.abs(np.linalg.det(systems)) > 0.0
             fits = np.linalg.solve(systems[sound], values[subsets[sound]][..., None])[..., 0]
+            if delta is not None:
+                fits = np.vstack([moving[i], fits])
             if len(fits):
-                misses = np.median(np.abs(values - fits @ panel.T), axis=1)
-                moving[i] = fits[int(np.argmin(misses))]
+                misses = values - fits @ panel.T
+                scores = (
+                    np.median(np.abs(misses), axis=1) if delta is None else problem.rho(misses, delta) @ weight[part]
+                )
+                moving[i] = fits[int(np.argmin(scores))]
     q, r = np.linalg.qr(right)
     return balanced(np.ascontiguousarray(left @ r.T), np.ascontiguousarray(q))
 

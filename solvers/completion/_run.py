@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.linalg
 
-from solvers._core.arrays import FloatArray, IntArray, to_host
+from solvers._core.arrays import FloatArray, IntArray, kind_of, to_host
 from solvers._core.backend import Backend
 from solvers._core.errors import InvalidProblemError
 from solvers._core.monitor import Monitor
@@ -68,8 +68,6 @@ class Run:
         Its ``x`` is the best iterate as :class:`Factors` in scaled coordinates.
     delta : float
         Huber threshold in force; inf for least squares.
-    kept : (N,) bool or None
-        Entries that outlier rejection kept; None where none was rejected.
     """
 
     def __init__(
@@ -80,7 +78,6 @@ class Run:
         self.work = work or Workspace(problem, np.float32 if settings.precision == "single" else np.float64)
         self.device: Backend | None = None
         self.delta = problem.delta if problem.delta is not None else problem.spread
-        self.kept: Any = None
         self.determination = Determination(None, "the run has not ended")
         self._finished = False
         self.rng = common.rng
@@ -156,15 +153,12 @@ class Run:
         return dual_bound(self.problem, left, right, self.delta, checking=False)
 
     def misfit(self, left: FloatArray, right: FloatArray) -> tuple[float, IntArray]:
-        """Weighted root mean square residual of the kept entries, and the positions of the others."""
+        """Weighted root mean square residual of the entries but for outliers, and the positions of those."""
         observed = self.problem.observed
-        weights = observed.weights
-        outliers = np.empty((0, 2), dtype=np.int64)
-        if self.kept is not None:
-            gone = self._rejected()
-            weights = weights * ~gone
-            outliers = np.column_stack([observed.rows[gone], observed.cols[gone]]).astype(np.int64)
         residual = entry_residuals(self.problem, left, right)
+        gone = self.problem.outlying(residual, self.delta)
+        weights = observed.weights * ~gone
+        outliers = np.column_stack([observed.rows[gone], observed.cols[gone]]).astype(np.int64)
         return math.sqrt(float(np.sum(weights * residual**2)) / float(np.sum(weights))), outliers
 
     def held_out(self) -> tuple[IntArray, FloatArray]:
@@ -173,8 +167,11 @@ class Run:
         return np.column_stack([held.rows, held.cols]).astype(np.int64), held.values
 
     def structure(self) -> Orientation:
-        """Positions of the kept entries by rows."""
-        observed = self.problem.observed if self.kept is None else self.problem.observed.keep(~self._rejected())
+        """Positions of the entries but for outliers, by rows."""
+        observed = self.problem.observed
+        if self.problem.capped:
+            residual = entry_residuals(self.problem, *self.plain(self.monitor.x))
+            observed = observed.keep(~self.problem.outlying(residual, self.delta))
         return Orientation(observed.indptr, observed.cols, np.empty(0), np.empty(0))
 
     def plain(self, factors: Factors) -> tuple[FloatArray, FloatArray]:
@@ -193,13 +190,13 @@ class Run:
         m, n = self.problem.shape
         if not isinstance(parts, (tuple, list)) or len(parts) not in (2, 3):
             raise InvalidProblemError(f"x0 must be a CompletionResult, (U, s, V) or (U, V); got {type(x0).__name__}")
-        left, right = (np.array(to_host(part), dtype=np.float64) for part in (parts[0], parts[-1]))
+        left, right = (_real_numbers(part, "factors") for part in (parts[0], parts[-1]))
         if left.ndim != 2 or right.ndim != 2 or (len(left), len(right)) != (m, n) or left.shape[1] != right.shape[1]:
             raise InvalidProblemError(
                 f"x0 must have factors of shapes ({m}, r) and ({n}, r); got {left.shape}, {right.shape}"
             )
         if len(parts) == 3:
-            lengths = np.asarray(to_host(parts[1]), dtype=np.float64)
+            lengths = _real_numbers(parts[1], "singular values")
             if lengths.shape != (left.shape[1],):
                 raise InvalidProblemError(f"x0 must have {left.shape[1]} singular values; got shape {lengths.shape}")
             left = left * lengths
@@ -243,13 +240,6 @@ class Run:
             return Determination(None, "the run ended before it reached its rank")
         stationary = self.monitor.status in (Status.OPTIMAL, Status.CONVERGED)
         return at_answer(gap, fits=fits, stationary=stationary)
-
-    def _rejected(self) -> npt.NDArray[np.bool_]:
-        """Entries that were rejected and that the answer does not fit after all."""
-        problem = self.problem
-        left, right = self.plain(self.monitor.x)
-        beyond = np.abs(entry_residuals(problem, left, right)) > self.delta
-        return np.asarray(beyond & ~self.kept)
 
     def _package(self, monitor: Monitor) -> CompletionResult:
         problem = self.problem
@@ -309,6 +299,20 @@ class Run:
             result["status"] = Status.STALLED
             result["success"] = False
             result["message"] = reason + "; lower the rank, or add reg or observations."
+
+
+def _real_numbers(value: Any, what: str) -> FloatArray:
+    """A part of x0 on the host."""
+    expected = f"x0 must have {what} in one array of real numbers in the range of float64"
+    if kind_of(value) == "sparse":
+        raise InvalidProblemError(f"{expected}; got a {type(value).__name__}")
+    try:
+        array = np.asarray(to_host(value))
+        if array.dtype.kind in "biufO":
+            return array.astype(np.float64)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InvalidProblemError(f"{expected}; got {reprlib.repr(value)} ({error})") from None
+    raise InvalidProblemError(f"{expected}; got dtype {array.dtype}")
 
 
 def _canonical(left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

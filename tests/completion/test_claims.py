@@ -130,9 +130,10 @@ def test_determined_agrees_between_small_and_large_check():
         assert solvers.verify(result, A, 2), result.determined
 
 
-def test_listed_outliers_are_beyond_the_threshold_and_verified():
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_listed_outliers_are_those_beyond_the_threshold_and_verified(noise):
     rng = np.random.default_rng(4)
-    rows, cols, values, shape = observed_part(*low_rank(120, 110, 2, 2, rng), 6, rng)
+    rows, cols, values, shape = observed_part(*low_rank(120, 110, 2, 2, rng), 6, rng, noise=noise)
     bad = rng.choice(len(values), len(values) // 10, replace=False)
     values[bad] += 30.0
     A = rows, cols, values, shape
@@ -143,6 +144,7 @@ def test_listed_outliers_are_beyond_the_threshold_and_verified():
     more = np.vstack([result.outliers, [[rows[sound], cols[sound]]]])
     assert not solvers.verify(changed(result, outliers=more), A, 2, loss="huber")
     assert not solvers.verify(changed(result, outliers=result.outliers[:-1]), A, 2, loss="huber")
+    assert not solvers.verify(changed(result, outliers=result.outliers[:0]), A, 2, loss="huber")
 
 
 @pytest.mark.parametrize("exponent", [-60, -9, 9, 60])

@@ -50,6 +50,56 @@ def test_gross_outliers_are_found_and_do_no_harm(share, oversampling):
         assert set(map(tuple, result.outliers)) >= set(zip(rows[bad], cols[bad], strict=True))
 
 
+def with_gross_errors(shape, rank, density, size, rng, sigma=0.05):
+    """Noisy entries of a Gaussian matrix of low rank, a tenth of them off by ``size``; the matrix; which are off."""
+    truth = rng.normal(size=(shape[0], rank)) @ rng.normal(size=(rank, shape[1]))
+    rows, cols = np.nonzero(rng.random(shape) < density)
+    values = truth[rows, cols] + sigma * rng.normal(size=len(rows))
+    bad = rng.random(len(rows)) < 0.1
+    values[bad] += size * rng.choice([-1, 1], bad.sum())
+    return (rows, cols, values, shape), truth, bad
+
+
+@pytest.mark.parametrize(
+    ("shape", "rank", "density", "seeds"),
+    [((60, 40), 3, 0.49, (0, 6, 41, 54, 56)), ((200, 150), 4, 0.15, (2, 8, 54, 61))],
+)
+@pytest.mark.parametrize("size", [50.0, 5.0])
+def test_gross_outliers_among_noise_are_found_and_leave_the_noise_as_the_only_error(shape, rank, density, seeds, size):
+    """Seeds at which Huber loss without a cap has a better minimum elsewhere, or rows settle on their outliers."""
+    for seed in seeds:
+        A, truth, bad = with_gross_errors(shape, rank, density, size, np.random.default_rng(seed))
+        result = solvers.complete_matrix(A, rank, loss="huber", rng=0)
+        assert result.success
+        freedom = rank * (sum(shape) - rank)
+        rmse = np.sqrt(np.mean(((result.U * result.s) @ result.V.T - truth) ** 2))
+        assert rmse < 2 * 0.05 * math.sqrt(freedom / np.sum(~bad))
+        listed = set(map(tuple, result.outliers))
+        assert listed >= set(zip(A[0][bad], A[1][bad], strict=True))
+        assert len(listed) <= bad.sum() + 5
+        assert solvers.verify(result, A, rank, loss="huber")
+
+
+def test_no_other_start_has_a_lower_capped_loss_than_the_answer():
+    from solvers.completion._certificate import objective
+    from solvers.completion._observations import read_observations
+    from solvers.completion._problem import completion_problem
+
+    rng = np.random.default_rng(7)
+    A, truth, _ = with_gross_errors((60, 40), 3, 0.4, 50.0, rng)
+    result = solvers.complete_matrix(A, 3, loss="huber", rng=0)
+    observed = read_observations(A, None, "error")
+    problem = completion_problem(
+        observed, observed.keep(np.zeros(observed.size, bool)), 3,
+        reg=0.0, reg_scaling="plain", loss="huber", delta="auto", biases=False,
+    )  # fmt: skip
+    u, s, vt = np.linalg.svd(truth, full_matrices=False)
+    assert result.fun <= objective(problem, u[:, :3] * s[:3], vt[:3].T, result.delta)[0]
+    for seed in range(1, 6):
+        other = solvers.complete_matrix(A, 3, loss="huber", rng=seed)
+        assert result.fun <= objective(problem, other.U * other.s, other.V, result.delta)[0] * 1.001
+
+
 def test_clean_data_lose_nothing_to_outlier_rejection():
     rng = np.random.default_rng(3)
     truth = low_rank(200, 200, 3, 3, rng)
@@ -187,6 +237,31 @@ def test_wrong_input_is_refused_with_a_reason(A, kwargs, words):
     options = {"rank": 1} | kwargs
     with pytest.raises(ValueError, match=words):
         solvers.complete_matrix(A, options.pop("rank"), **options)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [None, 3, (3,), (3, 3, 3), "ab", (3.5, 3), (math.nan, 3), (10**400, 3), (2**31, 3), (0, 3), (True, 3), [[3, 3]]],
+)
+def test_a_shape_that_is_none_is_refused_by_name_and_briefly(shape):
+    with pytest.raises(solvers.InvalidProblemError, match=r"shape must be two integers from 1 to \d+; got") as caught:
+        solvers.complete_matrix(([0, 1], [0, 1], [1.0, 2.0], shape), 1)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+@pytest.mark.parametrize("bad", [10**400, "a", 1j, [1.0, 2.0]])
+def test_a_start_that_holds_no_real_numbers_is_refused_by_name(part, bad):
+    parts = [[[1.0]] * 3, [1.0], [[1.0]] * 3]
+    parts[part] = [[bad], [1.0], [1.0]] if part != 1 else [bad, 1.0]
+    with pytest.raises(solvers.InvalidProblemError, match=r"x0 must have .* real numbers in the range of float64; got"):
+        solvers.complete_matrix(np.ones((3, 3)), 1, x0=tuple(parts))
+
+
+@pytest.mark.parametrize("name", ["reg", "tol", "holdout", "delta"])
+def test_integers_beyond_the_range_of_numbers_are_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"{name} must be a finite number"):
+        solvers.complete_matrix(np.ones((3, 3)), 1, loss="huber", **{name: 10**400})
 
 
 def test_constant_and_zero_matrices_complete():
