@@ -34,8 +34,9 @@ REJECT_BEYOND, REJECT_SHARE = 10.0, 0.5
 FROZEN_SWEEPS, FROZEN_PROGRESS, RECOVERED = 25, 0.9, 1e-11
 # Up to this share of rows and columns is refitted from so many elemental subsets each.
 STUCK_SHARE, ELEMENTAL_FITS = 0.1, 200
-# Descents at most, all but the first from such a share of the data; ratio of losses at which two of them agree.
-DESCENTS, RESTART_SHARE, AGREEING = 4, 0.7, 1.001
+# Descents at most, all but the first from such a share of the data; two agree at such a ratio of losses, with at most this
+# share of the entries outliers of one of them only.
+DESCENTS, RESTART_SHARE, AGREEING, ALIKE = 4, 0.7, 1.001, 0.005
 # Rows and columns with so many times the average share of outliers are refitted, at most so many of either in a round.
 SUSPICIOUS, SUSPECTS = 1.5, 200
 # Rounds of refits, and the ratio of losses at which they end.
@@ -101,7 +102,9 @@ def _find_threshold(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
         run.delta = _threshold(run, MAD_TO_SIGMA * min(candidate.median for candidate in found))
         found.sort(key=lambda candidate: sweeper.huber_objective(candidate.factors))
         best, second = (sweeper.huber_objective(candidate.factors) for candidate in found[:2])
-        if second <= AGREEING * best:
+        mine, other = (problem.outlying(sweeper.plain_residuals(c.factors), run.delta) for c in found[:2])
+        run.disputed = second > AGREEING * best or float(np.mean(mine != other)) > ALIKE
+        if not run.disputed or found[0].recovered:
             break
     factors = found[0].factors
     run.change_delta(_threshold(run, MAD_TO_SIGMA * min(candidate.median for candidate in found)))

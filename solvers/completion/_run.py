@@ -68,6 +68,8 @@ class Run:
         Its ``x`` is the best iterate as :class:`Factors` in scaled coordinates.
     delta : float
         Huber threshold in force; inf for least squares.
+    disputed : bool
+        Whether descents among gross errors ended at fits of different capped losses, each one alone.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Run:
         self.device: Backend | None = None
         self.delta = problem.delta if problem.delta is not None else problem.spread
         self.determination = Determination(None, "the run has not ended")
+        self.disputed = False
         self._finished = False
         self.rng = common.rng
         self.monitor = Monitor(
@@ -289,6 +292,8 @@ class Run:
             reason = f"Other matrices of this rank agree with the answer at every observed entry ({verdict.reason})"
         elif problem.reg == 0.0 and fails_held_out(problem, result):
             reason = f"The fit does not carry over: held-out RMSE {result.holdout_rmse:.3g}, fitted {result.rmse:.3g}"
+        elif self.disputed:
+            reason = "Searches from different starts end at different fits; no second one found this, the best"
         if verdict.reason == TOO_LATE and result.success:
             result["status"], result["success"] = Status.TIME_LIMIT, False
             result["message"] = "The time limit left no time to examine whether the data determine the answer."

@@ -80,6 +80,19 @@ def test_gross_outliers_among_noise_are_found_and_leave_the_noise_as_the_only_er
         assert solvers.verify(result, A, rank, loss="huber")
 
 
+def test_more_outliers_than_can_be_found_are_no_success():
+    rng = np.random.default_rng(0)
+    truth = low_rank(300, 300, 5, 2, rng)
+    rows, cols, values, shape = observed_part(*truth, 6, rng, noise=0.05)
+    bad = rng.choice(len(values), round(0.35 * len(values)), replace=False)
+    values[bad] += np.abs(values).max() * rng.uniform(1.7, 3.3, len(bad)) * rng.choice([-1, 1], len(bad))
+    result = solvers.complete_matrix((rows, cols, values, shape), 5, loss="huber", rng=0)
+    assert relative_error(result, *truth) > 1.0
+    assert not result.success
+    assert "different starts" in result.message
+    assert solvers.verify(result, (rows, cols, values, shape), 5, loss="huber")
+
+
 def test_no_other_start_has_a_lower_capped_loss_than_the_answer():
     from solvers.completion._certificate import objective
     from solvers.completion._observations import read_observations
