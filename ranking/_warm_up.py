@@ -13,10 +13,11 @@ __all__ = ["rank_linear", "rank_tsp", "rank_tsp_batch"]
 
 
 def rank_tsp() -> None:
-    """Recursion, assignment, branch and bound, local search, the arborescence bound, and candidate arcs."""
+    """The one compiled call, recursion, branch and bound, local search, the arborescence bound, and candidate arcs."""
     rng = np.random.default_rng(0)
     points = rng.random((12, 2))
     near_symmetric = -np.hypot(*(points[:, None] - points).T) + 0.01 * rng.random((12, 12))
+    run_rank_tsp(near_symmetric, rng=0)
     run_rank_tsp(near_symmetric, method="exact", rng=0, max_iter=3)
     run_rank_tsp(near_symmetric, method="heuristic", rng=0, max_iter=3)
     run_rank_tsp(near_symmetric[:3, :3], method="dynamic-programming", rng=0)

@@ -50,7 +50,9 @@ def _graph_kernels() -> None:
 
 
 def label_propagation() -> None:
-    """A cycle with one label, free and bounded."""
+    """A cycle with one label, free and bounded; a clique with a tail, which is peeled."""
+    import networkx
+
     ones = np.ones(4)
     cycle = scipy.sparse.coo_array(
         (np.tile(ones, 2), ([0, 1, 2, 3, 1, 2, 3, 0], [1, 2, 3, 0, 0, 1, 2, 3])), shape=(4, 4)
@@ -58,3 +60,6 @@ def label_propagation() -> None:
     labels = np.array([1.0, np.nan, np.nan, np.nan])
     run_label_propagation(cycle, labels)
     run_label_propagation(cycle, labels, bounds=(0.0, 0.5))
+    # The indices of graphs from networkx are of 64 bits.
+    tailed = networkx.to_scipy_sparse_array(networkx.lollipop_graph(4, 2), dtype=np.float64)
+    run_label_propagation(tailed, np.array([1.0] + 5 * [np.nan]))
