@@ -34,23 +34,35 @@ __all__ = [
 ]
 
 BUCKET = 0.15
-# The three functions on columns name what Numba compiles in their place: their overloads, one for each storage.
-COMPILED_ONLY = "compiled code calls this, and finds the overload for its storage"
 
 
 def column_dot(matrix: Any, j: int, h: FloatArray | None, u: FloatArray) -> float:
-    """a_j^T (h * u); h None stands for ones."""
-    raise NotImplementedError(COMPILED_ONLY)
+    """a_j^T (h * u); h None stands for ones. Compiled code takes the overload for its storage, here and below."""
+    rows, values = _column(matrix, j)
+    return float(values @ (u[rows] if h is None else h[rows] * u[rows]))
 
 
 def column_add(matrix: Any, j: int, step: float, h: FloatArray | None, u: FloatArray, v: FloatArray) -> None:
     """u += step a_j and v += step h * a_j; h None stands for ones, and v for u itself."""
-    raise NotImplementedError(COMPILED_ONLY)
+    rows, values = _column(matrix, j)
+    u[rows] += step * values
+    if h is not None:
+        v[rows] += h[rows] * (step * values)
 
 
 def column_square(matrix: Any, j: int, h: FloatArray) -> float:
     """a_j^T (h * a_j)."""
-    raise NotImplementedError(COMPILED_ONLY)
+    rows, values = _column(matrix, j)
+    return float(values @ (h[rows] * values))
+
+
+def _column(matrix: Any, j: int) -> tuple[Any, FloatArray]:
+    """Rows and entries of a_j, by either storage."""
+    if not isinstance(matrix, tuple):
+        return slice(None), matrix[:, j]
+    data, indices, indptr = matrix
+    part = slice(indptr[j], indptr[j + 1])
+    return indices[part], data[part]
 
 
 @overload(column_dot)  # type: ignore[untyped-decorator]

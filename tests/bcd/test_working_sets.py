@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numba
 import numpy as np
 import pytest
 import scipy.sparse
@@ -301,3 +302,33 @@ def test_device_runs_start_from_arrays_of_their_kind_and_from_results(namespace)
         solvers.minimize_bcd(loss, penalty, x0=np.ones(8))
     with pytest.raises(solvers.BackendError, match="x0 holds array-api data"):
         solvers.minimize_bcd(bcd.LeastSquares(A, b), penalty, x0=there(np.ones(8)))
+
+
+def dot_and_add(matrix, j, h, u, v):
+    dot = _kernels_numba.column_dot(matrix, j, h, u)
+    _kernels_numba.column_add(matrix, j, -1.5, h, u, v)
+    return dot
+
+
+def square(matrix, j, h):
+    return _kernels_numba.column_square(matrix, j, h)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("storage", ["dense", "csc"])
+def test_columns_are_the_same_interpreted_and_compiled_in_either_storage(storage, weighted):
+    rng = np.random.default_rng(3)
+    A = rng.standard_normal((9, 4)) * (rng.random((9, 4)) < 0.6)
+    sparse = scipy.sparse.csc_array(A)
+    matrix = A if storage == "dense" else (sparse.data, sparse.indices, sparse.indptr)
+    h, u = rng.random(9), rng.standard_normal(9)
+    for j in range(4):
+        at, moved = (h if weighted else None), (h if weighted else np.ones(9)) * A[:, j]
+        for column in (dot_and_add, numba.njit(dot_and_add)):
+            a, b = u.copy(), u.copy()
+            found = column(matrix, j, at, a, b if weighted else a)
+            assert found == pytest.approx(moved @ u, abs=1e-14)
+            np.testing.assert_allclose(a, u - 1.5 * A[:, j], atol=1e-14)
+            np.testing.assert_allclose(b, u - 1.5 * moved if weighted else u, atol=1e-14)
+        for of_column in (square, numba.njit(square)):
+            assert of_column(matrix, j, h) == pytest.approx(h @ A[:, j] ** 2, abs=1e-14)
