@@ -58,7 +58,8 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     Raises
     ------
     TypeError, SolversError
-        Problem arguments that the entry itself would refuse, or something that is no Result.
+        Problem arguments that do not fit the entry's signature, values that it would refuse, or something that is no
+        Result. Arguments of a kind that the entry does not take give a false Verification, whose message says so.
 
     Examples
     --------

@@ -14,7 +14,7 @@ import scipy.sparse
 import solvers
 from solvers import bcd
 from solvers.bcd._definiteness import propose_definiteness
-from solvers.bcd._least_eigenvalue import least_eigenvalue_exceeds
+from solvers.bcd._least_eigenvalue import factor_shifted, least_eigenvalue_exceeds
 from solvers.bcd._problem import composite
 from solvers.bcd._quadratic_certificate import Definiteness
 from solvers.bcd._spanning_forest import spanning_forest
@@ -267,6 +267,19 @@ def test_factorised_eigenvalues_are_never_above_the_exact_ones():
             assert all(pivot > 0 for pivot in exact_pivots(shifted))
             proved += 1
     assert proved > 300
+
+
+def test_no_positive_eigenvalue_is_proved_of_a_singular_matrix():
+    """Rounding lets many of them be factorised: what proves nothing is the factor alone."""
+    rng = np.random.default_rng(29)
+    factorised = 0
+    for _ in range(300):
+        n = int(rng.integers(2, 11))
+        B = rng.integers(-9, 10, (n, n - 1)).astype(float)
+        Q = B @ B.T
+        assert not least_eigenvalue_exceeds(Q, 1e-30 * (1.0 + float(np.trace(Q))))
+        factorised += factor_shifted(Q, 0.0) is not None
+    assert factorised > 50
 
 
 def test_large_dense_quadratics_are_proved_definite_by_a_factorisation():

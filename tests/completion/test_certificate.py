@@ -4,9 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 from completion_problems import low_rank, observed_part, small_dense
 
 import solvers
+from solvers.completion import StoredMatrix
 from solvers.completion import _certificate as certificate
 from solvers.completion._observations import read_observations
 from solvers.completion._problem import completion_problem
@@ -139,13 +141,16 @@ def test_rank_too_small_leaves_an_honest_gap():
     assert "rank" in result.message
 
 
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("scaling", ["plain", "count"])
 @pytest.mark.parametrize("share", [1e-2, 1e-6, 1e-10])
-def test_a_claim_survives_another_order_of_summation(share):
+def test_a_claim_survives_another_order_of_summation(tmp_path, share, scaling, stored):
     """Residuals far below the data are mostly rounding, which differs between machines: as for permuted columns of factors."""
     rng = np.random.default_rng(11)
     A = rng.normal(size=(20, 6)) @ rng.normal(size=(6, 15)) + 5.0
-    reg = share * float(np.linalg.norm(A, 2))
-    result = solvers.complete_matrix(A, 10, reg=reg, rng=0, tol=1e-12, max_iter=200)
+    reg = share * float(np.linalg.norm(A, 2)) / (np.sqrt(20 * 15) if scaling == "count" else 1.0)
+    data = StoredMatrix.write(tmp_path / "a", scipy.sparse.csr_array(A), block_bytes=600) if stored else A
+    result = solvers.complete_matrix(data, 10, reg=reg, reg_scaling=scaling, rng=0, tol=1e-12, max_iter=200)
     assert result.gap < 1e-5
     for _ in range(5):
         columns = rng.permutation(result.certificate.left.shape[1])
@@ -154,4 +159,4 @@ def test_a_claim_survives_another_order_of_summation(share):
         )
         elsewhere = copy.deepcopy(result)
         elsewhere["certificate"] = dataclasses.replace(result.certificate, left=left, right=right)
-        assert solvers.verify(elsewhere, A, 10, reg=reg)
+        assert solvers.verify(elsewhere, data, 10, reg=reg, reg_scaling=scaling)
