@@ -12,6 +12,7 @@ import scipy.sparse
 
 import solvers
 from solvers import Status, bcd
+from solvers._core.proofs import judge
 
 
 def forged(result: Any, **changes: Any) -> Any:
@@ -123,6 +124,14 @@ def test_points_far_out_are_not_excused_by_their_rounding(size: float) -> None:
         claim = forged(result, x=x, support=np.arange(x.size))
         assert not solvers.verify(claim, loss, bcd.L1(0.1)).ok
         assert not solvers.verify(claim, loss).ok
+
+
+def test_rounding_without_limit_excuses_nothing() -> None:
+    result = solvers.minimize_bcd(bcd.Quadratic([[2.0]], [1.0]))
+    said = {"bound": result.bound, "scale": 1.0}
+    assert judge(result, fun=result.fun, fun_slack=0.0, **said).ok
+    for fun in (result.fun, result.fun + 1.0):
+        assert not judge(result, fun=fun, fun_slack=np.inf, **said).ok
 
 
 def test_factors_far_out_are_not_excused_by_their_rounding() -> None:

@@ -141,7 +141,19 @@ def check_search(rng):
     assert Fraction(problem.sign * result.bound) <= best or problem.sign * result.bound <= float(best)
 
 
-@pytest.mark.parametrize("check", [check_duals, check_moments, check_search])
+def check_coinciding_points(rng):
+    """All scores equal, one centre at its points, one far away: only the rounding of large products lies above the optimum."""
+    n, d = int(rng.integers(2, 6)), int(rng.integers(1, 5))
+    U, V = (np.tile(rng.random(d), (n, 1)) for _ in range(2))
+    problem = path_problem((U, V), None, None, bool(rng.integers(2)), bool(rng.integers(2)))
+    left_centre = np.ldexp(-problem.sign * U[0], -np.frexp(U.max())[1])
+    certificate = MomentCertificate(2.0**50 * np.eye(d), 2.0**-50 * np.eye(d), left_centre, 1e4 * rng.random(d))
+    bound = moment_bound(problem, certificate, 2.0)
+    best = least_cost(exact_costs(U, V, problem.sign)[1], problem)
+    assert bound <= best
+
+
+@pytest.mark.parametrize("check", [check_duals, check_moments, check_coinciding_points, check_search])
 def test_bounds_of_factors_never_pass_exact_values(check):
     rng = np.random.default_rng(0)
     for _ in range(500):
