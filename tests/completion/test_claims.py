@@ -65,7 +65,8 @@ def test_run_that_was_cut_short_of_its_rank_says_nothing_about_the_data():
     assert result.determined is None
 
 
-def test_an_answer_that_does_not_fit_says_nothing_of_the_data():
+def test_an_answer_that_does_not_fit_says_nothing_of_the_data(monkeypatch):
+    from solvers.completion import _claims
     from solvers.completion._uniqueness import at_answer
 
     assert at_answer(1e-15, fits=True, stationary=True).claim is False
@@ -78,6 +79,10 @@ def test_an_answer_that_does_not_fit_says_nothing_of_the_data():
     assert "before its answer fitted" in result.determination
     assert solvers.verify(result, A, 3)
     assert not solvers.verify(changed(result, determined=False), A, 3)
+    monkeypatch.setattr(_claims, "_smallest", lambda *problem: 0.0)
+    refused = solvers.verify(changed(result, determined=False), A, 3)
+    assert not refused
+    assert "does not fit" in refused.message
 
 
 @pytest.mark.parametrize("known", ["all", "few"])
