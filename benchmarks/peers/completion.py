@@ -1,20 +1,17 @@
 """Matrix completion beside other libraries: ``python benchmarks/peers/completion.py [--quick] [--only TEXT]``.
 
-Recovery is judged by the distance from the matrix that the entries were taken from, ratings by held-out error, sweeps by
-their time alone. The MovieTweetings workloads read the folder named by the variable MOVIETWEETINGS and are left out
-without it.
+Recovery is judged by the distance from the matrix that the entries were taken from, sweeps by their time alone. Ratings have
+a script of their own, and so have files and scaling.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
-from _compare import Judgement, Quality, Seconds, Solver, TimesLess, Workload, main
+from _compare import Judgement, Quality, Seconds, Solver, Workload, main
 
 import solvers
 from solvers.completion import _sweeps as sweeps
@@ -370,142 +367,6 @@ def slower_bound(data, seconds):
     return Judgement(max(seconds), "published in {:.2f} s, verified in {:.2f} s".format(*seconds))
 
 
-# -- ratings ---------------------------------------------------------------------------------------------------------
-
-
-def ratings(name):
-    def data(seed):
-        folder = Path(os.environ["MOVIETWEETINGS"])
-        if name == "100k":
-            stored = np.load(folder / "movietweetings_100k.npz")
-            users, films, values = stored["user"], stored["item"], stored["rating"].astype(np.float64)
-        else:
-            users, films, values = np.loadtxt(folder / f"movietweetings_{name}.csv", delimiter=",", skiprows=1).T
-        users, films = users.astype(np.int64), films.astype(np.int64)
-        keys = users * (films.max() + 1) + films
-        _, first = np.unique(keys, return_index=True)
-        users, films, values = users[first], films[first], values[first]
-        test = np.random.default_rng(seed).random(len(values)) < 0.1
-        return (users, films, values, (int(users.max()) + 1, int(films.max()) + 1)), test
-
-    return data
-
-
-def training(data):
-    (users, films, values, shape), test = data
-    return users[~test], films[~test], values[~test], shape
-
-
-# Settings of every method, written down before any error on a test part was seen, the same for all sets of ratings: per
-# family (ranks, kinds of penalty) penalties from strong to weak.
-OURS = [
-    [(scaling, reg) for reg in regs] for scaling, regs in (("plain", (80, 40, 20, 10)), ("count", (1.0, 0.5, 0.25)))
-]
-CMFREC = [[(rank, penalty) for penalty in (40.0, 20.0, 10.0, 5.0)] for rank in (10, 20)]
-SURPRISE = [[(rank, penalty) for penalty in (0.2, 0.1, 0.05, 0.02)] for rank in (10, 50)]
-BIASES = [[80.0, 40.0, 20.0, 10.0, 5.0, 2.5]]
-
-
-def tuned(fit, families):
-    """Settings chosen on a tenth of the training data, each family up to where that error rises; then all of them fitted."""
-
-    def run(data):
-        (all_users, all_films, _, shape), test = data
-        users, films, values, _ = training(data)
-        hold = np.random.default_rng(1).random(len(values)) < 0.1
-        part = users[~hold], films[~hold], values[~hold], shape
-        best = math.inf, None, None
-        for settings in families:
-            last, model = math.inf, None
-            for setting in settings:
-                model, predict = fit(part, setting, model)
-                score = float(np.mean((np.clip(predict(users[hold], films[hold]), 0, 10) - values[hold]) ** 2))
-                if score >= last:
-                    break
-                last = score
-                if score < best[0]:
-                    best = score, setting, model
-        _, predict = fit((users, films, values, shape), *best[1:])
-        return predict(all_users[test], all_films[test]), best[1]
-
-    return run
-
-
-def ours_fit(part, setting, last):
-    """Rank 10; the path of penalties is followed from solution to solution."""
-    scaling, reg = setting
-    result = solvers.complete_matrix(
-        part, 10, reg=reg, reg_scaling=scaling, biases=True, tol=0.01, x0=last, rng=0, options={"stage_sweeps": 1}
-    )
-    return result, result.predict
-
-
-def surprise_fit(part, setting, _):
-    """Surprise's SVD: stochastic gradient steps on factors and biases (Funk 2006)."""
-    import pandas as pd
-    from surprise import SVD, Dataset, Reader
-
-    users, films, values, _ = part
-    frame = pd.DataFrame({"user": users, "film": films, "rating": values})
-    data = Dataset.load_from_df(frame, Reader(rating_scale=(0, 10))).build_full_trainset()
-    model = SVD(n_factors=setting[0], reg_all=setting[1], random_state=0).fit(data)
-    return None, lambda u, f: np.array([model.predict(a, b).est for a, b in zip(u.tolist(), f.tolist(), strict=True)])
-
-
-def cmfrec_fit(part, setting, _):
-    import scipy.sparse
-    from cmfrec import CMF
-
-    users, films, values, shape = part
-    model = CMF(k=setting[0], lambda_=setting[1], nthreads=1, verbose=False, use_float=False)
-    model.fit(scipy.sparse.coo_matrix((values, (users, films)), shape=shape))
-    return None, model.predict
-
-
-def bias_fit(part, shrinkage, _):
-    """Row and column effects by ridge regression."""
-    import scipy.sparse
-    from scipy.sparse.linalg import lsqr
-
-    users, films, values, shape = part
-    at, mean = np.arange(len(values)), float(np.mean(values))
-    ones = np.ones(len(values))
-    design = scipy.sparse.hstack(
-        [
-            scipy.sparse.csr_array((ones, (at, index)), shape=(len(at), size))
-            for index, size in zip((users, films), shape, strict=True)
-        ]
-    )
-    effects = lsqr(design.tocsr(), values - mean, damp=math.sqrt(shrinkage), atol=1e-6, btol=1e-6)[0]
-    return None, lambda u, f: mean + effects[u] + effects[shape[0] + f]
-
-
-def rmse(data, answer):
-    (_, _, values, _), test = data
-    predicted, setting = answer
-    miss = math.sqrt(float(np.mean((np.clip(predicted, 0, 10) - values[test]) ** 2)))
-    return Judgement(miss, f"RMSE {miss:.4f} at {setting}")
-
-
-def ratings_workload(name):
-    return Workload(
-        name=f"ratings-{name}",
-        data=ratings(name),
-        ours=Solver("complete_matrix", tuned(ours_fit, OURS), prepare=warm),
-        peers=(
-            Solver("cmfrec", tuned(cmfrec_fit, CMFREC), needs=("cmfrec",)),
-            Solver("Surprise", tuned(surprise_fit, SURPRISE), needs=("surprise",)),
-            Solver("biases", tuned(bias_fit, BIASES)),
-        ),
-        judge=rmse,
-        targets=(
-            *(Quality(1.0, peer) for peer in ("cmfrec", "Surprise", "biases")),
-            *(TimesLess(peer, 1.0) for peer in ("cmfrec", "Surprise")),
-        ),
-        note=f"MovieTweetings {name}, a tenth held out; settings chosen on a tenth of the rest; seconds for all of it",
-    )
-
-
 WORKLOADS = [
     sweep_workload("sweep-cg", 50, "cg", True, 6.0),
     sweep_workload("sweep-exact", 50, "exact", False, 5.0),
@@ -570,8 +431,5 @@ WORKLOADS = [
         note="the same; CPU seconds of the slower of the two bounds",
     ),
 ]
-if "MOVIETWEETINGS" in os.environ:
-    WORKLOADS += [ratings_workload(name) for name in ("100k", "core15_20", "core20")]
-
 if __name__ == "__main__":
     raise SystemExit(main("Matrix completion", WORKLOADS))

@@ -7,6 +7,7 @@ from solvers.completion._certificate import DualCertificate, TrivialCertificate
 from solvers.completion._complete_matrix import complete_matrix
 from solvers.completion._result import CompletionResult
 from solvers.completion._select_rank import RankSelection, select_rank
+from solvers.completion._select_reg import RegSelection, select_reg
 from solvers.completion._stored import StoredMatrix
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "DualCertificate",
     "MatrixCompleter",
     "RankSelection",
+    "RegSelection",
     "StoredMatrix",
     "TrivialCertificate",
     "complete_matrix",
     "select_rank",
+    "select_reg",
 ]
 
 # The estimator's base class makes scikit-learn load: only where it is asked for.

@@ -19,6 +19,7 @@ LOOSEST, TIGHTEST = 0.1, 1e-6
 # A run whose gap stays open ends after so many certificates without improvement, once a sweep's progress is below this
 # share of the tolerance. Certificates begin once it is below that multiple.
 IDLE, PATIENCE, BEGIN_PROOFS = 0.01, 3, 30.0
+UNPROVED = "Sweeps no longer improve the objective; no bound was asked for."
 # A fit that keeps more than this share over so many sweeps has stalled.
 STALL_WINDOW, STALL_FALL = 10, 0.8
 # Up to this rank singular values are made the best ones after each sweep: their Gram matrix costs less than the sweep.
@@ -117,7 +118,10 @@ def polish(run: Run, sweeper: Sweeper, factors: Factors, *, watch: bool = False)
         fun = sweeper.fun if factors.rank else monitor.fun
         drop = (previous - fun) / fun if fun > 0.0 else 0.0
         previous = fun
-        if problem.reg > 0.0:
+        if problem.reg > 0.0 and not run.settings.certify:
+            if drop <= tol:
+                monitor.finish(Status.CONVERGED, UNPROVED)
+        elif problem.reg > 0.0:
             if drop <= BEGIN_PROOFS * tol and monitor.nit - certified_at >= pause:
                 run.certify(factors)
                 certified_at, pause = monitor.nit, math.ceil(1.3 * pause)

@@ -14,9 +14,10 @@ from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
 from solvers.completion import _blocks as tasks
+from solvers.completion._biases import shrunk_effects
 from solvers.completion._blocks import BlockedMatrix, Frame
 from solvers.completion._observations import holdout_count
-from solvers.completion._problem import BIAS_SHRINKAGE, refuse_extreme, shrunk_effects
+from solvers.completion._problem import refuse_extreme
 
 __all__ = ["BlockedProblem", "as_blocked", "blocked_problem"]
 
@@ -246,19 +247,17 @@ def _drawn(matrix: BlockedMatrix, count: int, rng: np.random.Generator) -> IntAr
 
 
 def _two_way_effects(matrix: BlockedMatrix, total: float, weight: float) -> tuple[FloatArray, FloatArray]:
-    """Ridge-shrunk row and column effects, as for data in memory; two passes per step of conjugate gradients."""
-    mean, ridge = total / weight, BIAS_SHRINKAGE * weight / matrix.size
-    one = np.ones(matrix.shape[0]), np.ones(matrix.shape[1])
+    """Shrunk row and column effects, as for data in memory; two passes per step of conjugate gradients."""
+    mean = total / weight
 
-    def by_rows(task: Any, *shared: Any, columns: bool = False) -> FloatArray:
-        return np.concatenate(list(matrix.run(task, None, shared, columns=columns)))
+    def by_rows(task: Any, *shared: Any, columns: bool = False, axis: int = 0) -> FloatArray:
+        return np.concatenate(list(matrix.run(task, None, shared, columns=columns)), axis=axis)
 
     row, col = shrunk_effects(
         lambda v: by_rows(tasks.sums_over, v),
         lambda u: by_rows(tasks.sums_over, u, columns=True),
-        by_rows(tasks.sums_over, one[1]) + ridge,
-        by_rows(tasks.sums_over, one[0], columns=True) + ridge,
-        by_rows(tasks.deviations, mean),
-        by_rows(tasks.deviations, mean, columns=True),
+        by_rows(tasks.margins, mean, axis=1),
+        by_rows(tasks.margins, mean, columns=True, axis=1),
+        matrix.size,
     )
     return row + mean, col

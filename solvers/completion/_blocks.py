@@ -19,6 +19,7 @@ import scipy.sparse
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
 from solvers.completion import _kernels_numba as kernels
+from solvers.completion._biases import margin
 from solvers.completion._sweeps import Orientation, SweepRule, improve_rows
 
 __all__ = ["Block", "BlockedMatrix", "Frame", "rows_of", "targets"]
@@ -285,11 +286,12 @@ def moments(block: Block, _: None, frame: Frame, U: FloatArray, V: FloatArray) -
     return gram, slope
 
 
-def deviations(block: Block, _: None, mean: float) -> FloatArray:
-    """Sum of w (value - mean) over each row."""
-    rows, terms = rows_of(block) - block.start, block.values - mean
-    terms = terms * block.weights if len(block.weights) else terms
-    return np.bincount(rows, terms, block.stop - block.start).astype(np.float64)
+def margins(block: Block, _: None, mean: float) -> FloatArray:
+    """The sums over each row that the effects of rows and columns rest on."""
+    weights = block.weights.astype(np.float64) if len(block.weights) else None
+    return margin(
+        rows_of(block) - block.start, weights, block.values.astype(np.float64) - mean, block.stop - block.start
+    )
 
 
 def sums_over(block: Block, _: None, other: FloatArray) -> FloatArray:

@@ -131,6 +131,8 @@ def complete_matrix(
     options : mapping, optional
         ``precision`` ("double" or "single"): arithmetic of the sweeps; the answer's objective and bound are always
         computed in double. ``stage_sweeps``: sweeps per rank of the continuation (1 with a penalty, 3 without).
+        ``certify`` (True): with False the bound is the trivial 0, and a penalised run ends where a sweep lowers the
+        objective by less than a fraction ``tol``: for searches among many fits.
         ``theory`` (False): the literal algorithm of the theorems, with fresh samples in each of ``rounds`` (10) rounds, a
         start clipped for the incoherence ``incoherence`` (3.0) and rows solved to the fixed accuracy ``inner_tol``
         (1e-10); it needs reg=0, loss="l2" and 2 rounds + 1 times the data.
@@ -199,8 +201,9 @@ def complete_matrix(
     check_integer("options['rounds']", settings.rounds, low=1)
     check_number("options['incoherence']", settings.incoherence, low=0.0, strict=True)
     check_number("options['inner_tol']", settings.inner_tol, low=0.0, strict=True)
-    if settings.theory not in (True, False):
-        raise TypeError(f"options['theory'] must be True or False; got {settings.theory!r}")
+    for name in ("theory", "certify"):
+        if getattr(settings, name) not in (True, False):
+            raise TypeError(f"options[{name!r}] must be True or False; got {getattr(settings, name)!r}")
     data: dict[str, Any] = {
         "weights": weights, "reg": reg, "reg_scaling": reg_scaling, "loss": loss, "delta": delta, "biases": biases,
         "holdout": holdout, "duplicates": duplicates,

@@ -16,7 +16,6 @@ rho(4 delta): entries beyond are outliers, and pull at nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,15 +26,11 @@ import numpy.typing as npt
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
+from solvers.completion._biases import MAD_TO_SIGMA, two_way_effects
 from solvers.completion._observations import Observations
 
-__all__ = ["CompletionProblem", "completion_problem", "refuse_extreme", "shrunk_effects"]
+__all__ = ["CompletionProblem", "completion_problem", "refuse_extreme"]
 
-# Ridge of the two-way effects, in entries of average weight: a row with this many entries gets half its mean deviation.
-BIAS_SHRINKAGE = 5.0
-BIAS_SWEEPS = 100
-# Median absolute deviation of a normal law, in standard deviations.
-MAD_TO_SIGMA = 1.4826
 # Entries further off than so many Huber thresholds (5.4 standard deviations of normal noise) are outliers.
 OUTLYING = 4.0
 # Largest absolute entry, and reciprocal of the smallest such: sums of products of four such numbers stay finite.
@@ -176,7 +171,7 @@ def completion_problem(
         threshold = check_number("delta", delta, low=0.0, strict=True)
     counted = reg_scaling == "count" and reg > 0
     refuse_extreme(float(np.max(np.abs(observed.values))), float(np.max(observed.weights)))
-    row_bias, col_bias = _two_way_effects(observed, robust=loss == "huber") if biases else (np.zeros(m), np.zeros(n))
+    row_bias, col_bias = two_way_effects(observed, robust=loss == "huber") if biases else (np.zeros(m), np.zeros(n))
     return CompletionProblem(
         observed=observed,
         held=held,
@@ -201,47 +196,3 @@ def refuse_extreme(largest: float, heaviest: float) -> None:
                 f"{name} is out of range: squares of {size:.3g} leave the range of float64; divide A by a number near "
                 f"its largest entry, {largest:.3g} (a factor c in A scales fun by c^2 and reg by c)"
             )
-
-
-def _two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArray, FloatArray]:
-    """Ridge-shrunk row and column effects by least squares; the overall mean is part of the row effects."""
-    values, weights = observed.values, observed.weights
-    if robust:
-        middle = float(np.median(values))
-        width = 3.0 * MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
-        values = np.clip(values, middle - width, middle + width)
-    ridge = BIAS_SHRINKAGE * float(np.mean(weights))
-    mean = float(np.sum(weights * values) / np.sum(weights))
-    matrix, centred = observed.matrix(weights), observed.matrix(weights * (values - mean))
-    row_total, col_total = (np.asarray(matrix.sum(axis=axis), dtype=np.float64) + ridge for axis in (1, 0))
-    row_sum, col_sum = (np.asarray(centred.sum(axis=axis), dtype=np.float64) for axis in (1, 0))
-    row, col = shrunk_effects(lambda v: matrix @ v, lambda u: matrix.T @ u, row_total, col_total, row_sum, col_sum)
-    return row + mean, col
-
-
-def shrunk_effects(
-    forward: Callable[[FloatArray], FloatArray],
-    backward: Callable[[FloatArray], FloatArray],
-    row_total: FloatArray,
-    col_total: FloatArray,
-    row_sum: FloatArray,
-    col_sum: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Effects r, c with diag(row_total) r + W c = row_sum and Wᵀ r + diag(col_total) c = col_sum; W by its products."""
-    # Row effects eliminated; conjugate gradients, preconditioned by the diagonal, on what is left of the column effects.
-    col = np.zeros(len(col_sum))
-    residual = col_sum - backward(row_sum / row_total)
-    goal = 1e-14 * float(np.linalg.norm(residual))
-    step = residual / col_total
-    slope = float(residual @ step)
-    for _ in range(BIAS_SWEEPS):
-        if not float(np.linalg.norm(residual)) > goal:
-            break
-        image = col_total * step - backward(forward(step) / row_total)
-        length = slope / float(step @ image)
-        col += length * step
-        residual -= length * image
-        fresh = residual / col_total
-        slope, previous = float(residual @ fresh), slope
-        step = fresh + (slope / previous) * step
-    return (row_sum - forward(col)) / row_total, col

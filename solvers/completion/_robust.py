@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from solvers._core.arrays import FloatArray
 from solvers.completion._altmin import Sweeper, polish
+from solvers.completion._biases import MAD_TO_SIGMA
 from solvers.completion._growth import grow
-from solvers.completion._problem import MAD_TO_SIGMA
 from solvers.completion._run import Run
 from solvers.completion._sweeps import Factors, SweepRule, balanced, half_sweep
 

@@ -45,12 +45,15 @@ class Settings:
 
     ``stage_sweeps`` is 1 with a penalty, where every way through the ranks leads to the same optimum, and 3 without.
 
+    ``certify`` says whether dual bounds are computed; without them a penalised run ends where sweeps stop improving.
+
     ``theory`` runs the algorithm of the theorems on ``rounds`` pairs of fresh samples, the start clipped for the
     incoherence mu, and every row solved to the relative accuracy ``inner_tol``.
     """
 
     precision: str = "double"
     stage_sweeps: int | None = None
+    certify: bool = True
     theory: bool = False
     rounds: int = 10
     incoherence: float = 3.0
@@ -140,7 +143,7 @@ class Run:
 
     def certify(self, factors: Factors) -> None:
         """The dual bound at these factors."""
-        if self.problem.reg == 0.0:
+        if self.problem.reg == 0.0 or not self.settings.certify:
             return
         left, right = self.plain(factors)
         bound = self.bound(left, right)

@@ -1,0 +1,179 @@
+r"""``select_reg``: the penalty that predicts held-out entries best.
+
+X = 0 is optimal exactly for reg >= ||G||_2, with G the gradient of the fit at 0 in scaled coordinates. The path begins
+there, so that effects of rows and columns alone are among the choices, and goes down from solution to solution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse.linalg
+
+from solvers._core.arrays import FloatArray
+from solvers._core.errors import InvalidProblemError
+from solvers._core.options import check_integer, check_number
+from solvers._core.random import RNG, generator
+from solvers.completion._complete_matrix import complete_matrix
+from solvers.completion._observations import Observations, data_at_home, read_observations, split_holdout
+from solvers.completion._problem import CompletionProblem, completion_problem
+from solvers.completion._result import CompletionResult
+
+__all__ = ["RegSelection", "select_reg"]
+
+# Each penalty of the path over the one before; held-out errors above the least in a row at which the path ends.
+STEP, PATIENCE = math.sqrt(0.5), 2
+# The norm of G is found to this relative accuracy from below, and the path begins so much above.
+NORM_TOL, ABOVE = 1e-3, 1.01
+# Errors of predictions are told apart long before the objective is exact.
+PATH_TOL = 1e-3
+
+
+@dataclass(frozen=True)
+class RegSelection:
+    """Held-out errors by penalty.
+
+    Attributes
+    ----------
+    reg : float
+        The chosen one.
+    regs : (p,) float64
+        Descending, as far as the path went.
+    holdout_rmse : (p,) float64
+        Mean over the splits of the root mean square error at the held-out entries.
+    """
+
+    reg: float
+    regs: FloatArray
+    holdout_rmse: FloatArray
+
+
+def select_reg(
+    A: Any,
+    rank: int,
+    regs: int | Iterable[float] = 20,
+    *,
+    holdout: float = 0.1,
+    n_splits: int = 1,
+    weights: Any = None,
+    duplicates: str = "error",
+    rng: RNG = None,
+    **options: Any,
+) -> RegSelection:
+    """Choose the penalty by held-out error.
+
+    Parameters
+    ----------
+    A : scipy.sparse array, (rows, cols, values, shape), or (m, n) array_like
+        As in :func:`solvers.complete_matrix`.
+    rank : int
+        Of all fits.
+    regs : int or iterable of float
+        Penalties to try, from large to small. An integer p means at most p of them: the first is one at which nothing
+        but the biases is fitted, each other one 0.707 times the one before, and the path ends once two errors in a row
+        are above the least.
+    holdout : float
+        Fraction held out, above 0.
+    n_splits : int
+        Independent splits to average over.
+    weights : array_like or scipy.sparse, optional
+        As in :func:`solvers.complete_matrix`.
+    duplicates : {"error", "mean"}
+        As in :func:`solvers.complete_matrix`.
+    rng : int, Generator, SeedSequence or None
+        Seeds the splits and the starts.
+    **options
+        Further keywords of :func:`solvers.complete_matrix`; ``tol`` is 1e-3 unless it is given.
+
+    Returns
+    -------
+    RegSelection
+        The penalty of least error; the largest of them where there are several.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from solvers.completion import select_reg
+    >>> noise = np.random.default_rng(0)
+    >>> A = noise.standard_normal((60, 3)) @ noise.standard_normal((3, 50)) + 0.5 * noise.standard_normal((60, 50))
+    >>> A[noise.random(A.shape) < 0.5] = np.nan
+    >>> selection = select_reg(A, 6, rng=0)
+    >>> bool(selection.reg < selection.regs[0] / 4)
+    True
+    """
+    check_integer("n_splits", n_splits, low=1)
+    check_number("holdout", holdout, low=0.0, strict=True)
+    for name in ("holdout", "x0", "reg"):
+        if name in options:
+            raise TypeError(f"select_reg sets {name!r} itself")
+    options = {"tol": PATH_TOL} | options
+    # Bounds say nothing about entries that are held out.
+    options["options"] = {"certify": False, "stage_sweeps": 1} | dict(options.get("options") or {})
+    source = generator(rng)
+    observed = read_observations(*data_at_home(A, weights), duplicates)
+    given = not isinstance(regs, (int, np.integer))
+    tried = _given(regs) if given else _path(observed, rank, check_integer("regs", regs, low=1), options, source)
+    splits = [split_holdout(observed, holdout, source) for _ in range(n_splits)]
+    last: list[CompletionResult | None] = [None] * n_splits
+    errors: list[float] = []
+    for reg in tried:
+        total = 0.0
+        for position, (fitted, held) in enumerate(splits):
+            result = complete_matrix(
+                (fitted.rows, fitted.cols, fitted.values, fitted.shape),
+                rank,
+                weights=fitted.weights if fitted.weighted else None,
+                reg=reg,
+                x0=last[position],
+                rng=source,
+                **options,
+            )
+            misses = held.values - result.predict(held.rows, held.cols)
+            total += math.sqrt(float(np.mean(misses**2))) / n_splits
+            last[position] = result
+        errors.append(total)
+        if not given and len(errors) - 1 - int(np.argmin(errors)) >= PATIENCE:
+            break
+    best = int(np.argmin(errors))
+    return RegSelection(float(tried[best]), np.array(tried[: len(errors)]), np.array(errors))
+
+
+def _given(regs: Any) -> list[float]:
+    """The caller's penalties, descending."""
+    values = [check_number("regs", reg, low=0.0, strict=True) for reg in regs]
+    if not values:
+        raise InvalidProblemError("regs must hold at least one positive number; got none")
+    return sorted(set(values), reverse=True)
+
+
+def _path(
+    observed: Observations, rank: int, count: int, options: dict[str, Any], source: np.random.Generator
+) -> list[float]:
+    """Penalties from one at which X = 0 is optimal for all of the data."""
+    nothing = observed.keep(np.zeros(observed.size, dtype=bool))
+    names = {"reg_scaling": "plain", "loss": "l2", "delta": "auto", "biases": False}
+    chosen = {name: options.get(name, default) for name, default in names.items()}
+    problem = completion_problem(observed, nothing, rank, reg=1.0, **chosen)
+    largest = _norm_at_zero(problem, source)
+    if not largest > 0.0:
+        raise InvalidProblemError("A must hold something that biases do not explain; every remaining entry is 0")
+    return [ABOVE * largest * STEP**position for position in range(count)]
+
+
+def _norm_at_zero(problem: CompletionProblem, source: np.random.Generator) -> float:
+    """Spectral norm of the gradient of the fit at X = 0, in scaled coordinates."""
+    delta = problem.spread if problem.delta is None else problem.delta
+    gradient = problem.observed.weights * problem.clipped(problem.targets, delta)
+    matrix = problem.observed.matrix(gradient / problem.entry_scale)
+    side = min(problem.shape)
+    if side <= 2:
+        return float(np.linalg.norm(matrix.toarray(), 2))
+    start = source.standard_normal(side)
+    return float(scipy.sparse.linalg.svds(matrix, k=1, tol=NORM_TOL, v0=start, return_singular_vectors=False)[0])
+
+
+RegSelection.__module__ = "solvers.completion"
