@@ -29,6 +29,8 @@ __all__ = ["RegSelection", "select_reg"]
 STEP, PATIENCE = math.sqrt(0.5), 2
 # The norm of G is found to this relative accuracy from below, and the path begins so much above.
 NORM_TOL, ABOVE = 1e-3, 1.01
+# Remainders below this share of the data are rounding.
+ROUNDING = 1e-12
 # Errors of predictions are told apart long before the objective is exact.
 PATH_TOL = 1e-3
 
@@ -158,9 +160,9 @@ def _path(
     names = {"reg_scaling": "plain", "loss": "l2", "delta": "auto", "biases": False}
     chosen = {name: options.get(name, default) for name, default in names.items()}
     problem = completion_problem(observed, nothing, rank, reg=1.0, **chosen)
+    if not float(np.max(np.abs(problem.targets))) > ROUNDING * problem.largest:
+        raise InvalidProblemError("A must hold something that biases do not explain; nothing is left to fit")
     largest = _norm_at_zero(problem, source)
-    if not largest > 0.0:
-        raise InvalidProblemError("A must hold something that biases do not explain; every remaining entry is 0")
     return [ABOVE * largest * STEP**position for position in range(count)]
 
 
