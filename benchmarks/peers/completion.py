@@ -253,6 +253,25 @@ def outliers(share, oversampling):
     return data
 
 
+def noisy_outliers(seed):
+    """A tenth of gross errors among noise, four entries per degree of freedom, and which entries are sound."""
+    rng = np.random.default_rng(seed)
+    truth = low_rank(300, 300, 4, 3, rng)
+    rows, cols, values, shape = uniform(truth, 4 * 4 * 596, rng, noise=0.05)
+    bad = rng.random(len(values)) < 0.1
+    values[bad] += np.abs(values).max() * rng.uniform(1.7, 3.3, bad.sum()) * rng.choice([-1, 1], bad.sum())
+    return (rows, cols, values, shape), truth, ~bad
+
+
+def against_sound_entries(data, result):
+    """Error over that of least squares on the sound entries, started at the truth."""
+    (rows, cols, values, shape), truth, sound = data
+    part = rows[sound], cols[sound], values[sound], shape
+    known = solvers.complete_matrix(part, 4, x0=truth, rng=0, method="altmin-exact", tol=1e-9)
+    ratio = error(result, truth) / error(known, truth)
+    return Judgement(ratio, f"{ratio:.3f} times the error of least squares on the sound entries", bool(result.success))
+
+
 def noisy(seed):
     rng = np.random.default_rng(seed)
     truth = low_rank(1000, 1000, 5, 10, rng)
@@ -402,6 +421,15 @@ WORKLOADS = [
             note=f"500 x 500, rank 5, {100 * share:g} % gross outliers; every seed to 1e-8",
         )
         for share, oversampling in ((0.1, 4), (0.2, 8), (0.3, 10))
+    ),
+    Workload(
+        name="outliers-among-noise",
+        data=noisy_outliers,
+        ours=Solver("complete_matrix", lambda d: solvers.complete_matrix(d[0], 4, loss="huber", rng=0), prepare=warm),
+        judge=against_sound_entries,
+        targets=(Quality(1.1),),
+        seeds=tuple(range(20)),
+        note="300 x 300, rank 4, noise and 10 % gross outliers, 4 entries per degree of freedom",
     ),
     Workload(
         name="noise",

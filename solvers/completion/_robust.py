@@ -11,6 +11,7 @@ lower the capped loss (the loss of :mod:`solvers.completion._problem`), which al
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from solvers._core.arrays import FloatArray
 from solvers.completion._altmin import Sweeper, polish
 from solvers.completion._biases import MAD_TO_SIGMA
 from solvers.completion._growth import grow
+from solvers.completion._problem import OUTLYING
 from solvers.completion._run import Run
 from solvers.completion._sweeps import Factors, SweepRule, balanced, half_sweep
 
@@ -32,11 +34,12 @@ CLIP = 3.0
 FIRST_TRIAL, TRIAL_EVERY, LAST_SWEEP = 10, 5, 60
 REJECT_BEYOND, REJECT_SHARE = 10.0, 0.5
 FROZEN_SWEEPS, FROZEN_PROGRESS, RECOVERED = 25, 0.9, 1e-11
+DISPUTED = "Searches from different starts end at different fits; no second one found this, the best"
 # Up to this share of rows and columns is refitted from so many elemental subsets each.
 STUCK_SHARE, ELEMENTAL_FITS = 0.1, 200
 # Descents at most, all but the first from such a share of the data; two agree at such a ratio of losses, with at most this
 # share of the entries outliers of one of them only.
-DESCENTS, RESTART_SHARE, AGREEING, ALIKE = 4, 0.7, 1.001, 0.005
+DESCENTS, RESTART_SHARE, AGREEING, ALIKE = 4, 0.85, 1.001, 0.005
 # Rows and columns with so many times the average share of outliers are refitted, at most so many of either in a round.
 SUSPICIOUS, SUSPECTS = 1.5, 200
 # Rounds of refits, and the ratio of losses at which they end.
@@ -73,7 +76,10 @@ def robust_alternate(run: Run, factors: Factors, inner: str) -> Factors:
         factors = _find_threshold(run, sweeper, factors)
     run.work.reweight(None)
     sweeper.fun = math.inf
-    return polish(run, sweeper, factors) if monitor.status is None else factors
+    factors = polish(run, sweeper, factors) if monitor.status is None else factors
+    if problem.capped and not run.disputed and factors.rank:
+        run.disputed = _ambiguous(run, sweeper, run.monitor.x)
+    return factors
 
 
 def _clipped_start(run: Run, nothing: Factors, share: float = 1.0) -> Factors:
@@ -103,8 +109,9 @@ def _find_threshold(run: Run, sweeper: Sweeper, factors: Factors) -> Factors:
         found.sort(key=lambda candidate: sweeper.huber_objective(candidate.factors))
         best, second = (sweeper.huber_objective(candidate.factors) for candidate in found[:2])
         mine, other = (problem.outlying(sweeper.plain_residuals(c.factors), run.delta) for c in found[:2])
-        run.disputed = second > AGREEING * best or float(np.mean(mine != other)) > ALIKE
-        if not run.disputed or found[0].recovered:
+        agreed = second <= AGREEING * best and float(np.mean(mine != other)) <= ALIKE
+        run.disputed = "" if agreed or found[0].recovered else DISPUTED
+        if not run.disputed:
             break
     factors = found[0].factors
     run.change_delta(_threshold(run, MAD_TO_SIGMA * min(candidate.median for candidate in found)))
@@ -247,10 +254,7 @@ def _refitted(
             panel, values = fixed[side.indices[part]], side.values[part]
             if len(values) <= factors.rank:
                 continue
-            subsets = np.argsort(run.rng.random((ELEMENTAL_FITS, len(values))), axis=1)[:, : factors.rank]
-            systems = panel[subsets]
-            sound = np.abs(np.linalg.det(systems)) > 0.0
-            fits = np.linalg.solve(systems[sound], values[subsets[sound]][..., None])[..., 0]
+            fits = _elemental_fits(panel, values, run.rng)
             if delta is not None:
                 fits = np.vstack([moving[i], fits])
             if len(fits):
@@ -261,6 +265,60 @@ def _refitted(
                 moving[i] = fits[int(np.argmin(scores))]
     q, r = np.linalg.qr(right)
     return balanced(np.ascontiguousarray(left @ r.T), np.ascontiguousarray(q))
+
+
+def _elemental_fits(panel: FloatArray, values: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Exact fits to random subsets of as many entries as unknowns."""
+    subsets = np.argsort(rng.random((ELEMENTAL_FITS, len(values))), axis=1)[:, : panel.shape[1]]
+    systems = panel[subsets]
+    sound = np.abs(np.linalg.det(systems)) > 0.0
+    fits: FloatArray = np.linalg.solve(systems[sound], values[subsets[sound]][..., None])[..., 0]
+    return fits
+
+
+def _ambiguous(run: Run, sweeper: Sweeper, factors: Factors) -> str:
+    """Rows and columns whose outliers might as well be others, in words; empty if there are none.
+
+    Two vectors of k unknowns agree at k - 1 generic entries at most. So among d entries another explanation that rejects
+    no more than t of them needs 2 t > d - k: up to that radius decoding is unique. Beyond, one is looked for. And where
+    outliers occur, nothing tells whether they do in a row that keeps no more entries than unknowns.
+    """
+    problem, work = run.problem, run.work
+    rank, reach = problem.rank, OUTLYING * run.delta
+    residual = sweeper.plain_residuals(factors)
+    gone = problem.outlying(residual, run.delta)
+    if not gone.any():
+        return ""
+    found = []
+    for name, side, fixed, order in (
+        ("rows", work.rows, factors.V, slice(None)),
+        ("columns", work.cols, factors.U * factors.s, work.order),
+    ):
+        mine, lost = residual[order], gone[order]
+        rejected = np.diff(np.concatenate([[0], np.cumsum(lost)])[side.indptr])
+        doubtful = (side.counts > 0) & (side.counts - rejected <= rank)
+        for i in np.flatnonzero(~doubtful & (2 * rejected > side.counts - rank)):
+            part = slice(side.indptr[i], side.indptr[i + 1])
+            panel, values = fixed[side.indices[part]], side.values[part]
+            doubtful[i] = _another_explanation(panel, values, mine[part], reach, run.rng)
+        if doubtful.any():
+            found.append(f"{name} {reprlib.repr(np.flatnonzero(doubtful).tolist())}")
+    return f"Other entries may be the outliers just as well in {' and '.join(found)}" if found else ""
+
+
+def _another_explanation(
+    panel: FloatArray, values: FloatArray, residual: FloatArray, reach: float, rng: np.random.Generator
+) -> bool:
+    """Whether as many entries of a row lie within reach of a fit that is far from this one at some of them."""
+    sound = np.abs(residual) <= reach
+    within = np.abs(values - _elemental_fits(panel, values, rng) @ panel.T) <= 2.0 * reach
+    for chosen in np.unique(within, axis=0):
+        misses = values - panel @ np.linalg.lstsq(panel[chosen], values[chosen], rcond=None)[0]
+        kept = np.abs(misses) <= reach
+        swapped = kept & ~sound & (np.abs(misses - residual) > 2.0 * reach)
+        if int(kept.sum()) >= int(sound.sum()) and swapped.any():
+            return True
+    return False
 
 
 def _group_medians(size: FloatArray, index: npt.NDArray[np.int32], count: int) -> FloatArray:

@@ -71,8 +71,8 @@ class Run:
         Its ``x`` is the best iterate as :class:`Factors` in scaled coordinates.
     delta : float
         Huber threshold in force; inf for least squares.
-    disputed : bool
-        Whether descents among gross errors ended at fits of different capped losses, each one alone.
+    disputed : str
+        Why the outliers found need not be the right ones; empty where nothing speaks against them.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Run:
         self.device: Backend | None = None
         self.delta = problem.delta if problem.delta is not None else problem.spread
         self.determination = Determination(None, "the run has not ended")
-        self.disputed = False
+        self.disputed = ""
         self._finished = False
         self.rng = common.rng
         self.monitor = Monitor(
@@ -296,7 +296,7 @@ class Run:
         elif problem.reg == 0.0 and fails_held_out(problem, result):
             reason = f"The fit does not carry over: held-out RMSE {result.holdout_rmse:.3g}, fitted {result.rmse:.3g}"
         elif self.disputed:
-            reason = "Searches from different starts end at different fits; no second one found this, the best"
+            reason = self.disputed
         if verdict.reason == TOO_LATE and result.success:
             result["status"], result["success"] = Status.TIME_LIMIT, False
             result["message"] = "The time limit left no time to examine whether the data determine the answer."

@@ -80,6 +80,31 @@ def test_gross_outliers_among_noise_are_found_and_leave_the_noise_as_the_only_er
         assert solvers.verify(result, A, rank, loss="huber")
 
 
+@pytest.mark.parametrize("size", [50.0, 5.0])
+def test_row_whose_entries_do_not_tell_which_of_them_are_outliers_is_no_success(size):
+    """Row 41 has four sound entries and three gross errors; other four of the seven lie on a fit as well."""
+    A, truth, _ = with_gross_errors((60, 40), 3, 0.4, size, np.random.default_rng(49))
+    result = solvers.complete_matrix(A, 3, loss="huber", rng=0)
+    wrong = np.abs((result.U * result.s) @ result.V.T - truth).max(axis=1) > 0.2 * size
+    assert np.flatnonzero(wrong).tolist() == [41]
+    assert not result.success
+    assert "outliers just as well in rows [41]" in result.message
+
+
+def test_error_among_no_more_entries_than_unknowns_is_not_vouched_for():
+    rng = np.random.default_rng(1)
+    truth = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 30))
+    A = np.where(rng.random(truth.shape) < 0.7, truth, np.nan)
+    A[5, 2:] = np.nan
+    A[5, :2] = truth[5, :2] + [0.0, 30.0]
+    clean = solvers.complete_matrix(A, 2, loss="huber", rng=0, tol=1e-12)
+    assert clean.success
+    A[7, np.flatnonzero(~np.isnan(A[7]))[0]] += 30.0
+    result = solvers.complete_matrix(A, 2, loss="huber", rng=0, tol=1e-12)
+    assert not result.success
+    assert "rows [5]" in result.message
+
+
 def test_more_outliers_than_can_be_found_are_no_success():
     rng = np.random.default_rng(0)
     truth = low_rank(300, 300, 5, 2, rng)
