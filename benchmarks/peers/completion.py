@@ -122,23 +122,6 @@ def one_sweep(rank, inner, steps=0):
     return run
 
 
-def scaling_points(ranks=(25, 50, 100), sizes=(1_250_000, 2_500_000, 5_000_000), n=20_000, seed=0):
-    """Seconds of a sweep of three steps, of one to one per cent, and by normal equations, for ranks and numbers of entries.
-
-    Rows ``(entries, rank, steps, cg3, cg_one_percent, exact)``, medians of five interleaved sweeps.
-    """
-    points = []
-    for size in sizes:
-        data = big_mask(seed, n, size // n)
-        for rank in ranks:
-            here = Sweeps(data, rank)
-            steps = here.steps_for(0.01)
-            kinds = (("cg", 3), ("cg", steps), ("exact", 0))
-            times = [[here.seconds(*kind) for kind in kinds] for _ in range(5)]
-            points.append((len(data[2]), rank, steps, *np.median(times, axis=0).tolist()))
-    return points
-
-
 def cmfrec_sweep(rank, use_cg):
     """Seconds of one of cmfrec's iterations: the difference of a long fit and one with one iteration."""
 

@@ -100,7 +100,7 @@ def ratio_of_sweeps(matrix, answer):
 # -- out of core: memory -------------------------------------------------------------------------------------------
 
 CHILD = """
-import json, sys
+import ctypes, json, sys
 import numpy as np
 from solvers.completion import StoredMatrix
 from solvers.completion._blocked_entries import BlockEntries
@@ -110,20 +110,31 @@ from solvers.completion._sweeps import Factors, SweepRule, sweep
 folder, tiny, rank, block_bytes = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 rng = np.random.default_rng(0)
 
+def start(shape):
+    U, V = (np.linalg.qr(rng.standard_normal((size, rank)).astype(np.float32))[0] for size in shape)
+    return Factors(U, np.linspace(2.0, 1.0, rank), V)
+
 def sweeps(folder, count):
     stored = StoredMatrix(folder, block_bytes=block_bytes)
     entries = BlockEntries(stored, Frame(), 1.0, 1.0, np.float32)
-    U, V = (np.linalg.qr(rng.standard_normal((size, rank)).astype(np.float32))[0] for size in stored.shape)
-    factors = Factors(U, np.linspace(2.0, 1.0, rank), V)
+    factors = start(stored.shape)
+    forget()
     for _ in range(count):
         factors, _ = sweep(entries, factors, SweepRule("auto", 0.1))
     return stored
+
+def forget():
+    # What making the start has left behind in the heap, and the peak until now.
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
 
 def peak():
     with open("/proc/self/status", encoding="ascii") as lines:
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 sweeps(tiny, 2)  # libraries and kernels are loaded, as much as they will be
+forget()
 before = peak()
 stored = sweeps(folder, 3)
 print(json.dumps({"bytes": peak() - before, "shape": stored.shape, "size": stored.size}))
@@ -151,7 +162,7 @@ def peak_memory(rank, block_bytes):
 def share_of_allowance(matrix, answer):
     used, factors, block, whole = (part / 2**20 for part in answer)
     words = (
-        f"{used:.0f} MiB more than before, for factors of {factors:.0f} MiB and blocks of {block:.0f} MiB; "
+        f"{used:.1f} MiB more than before, for factors of {factors:.0f} MiB and blocks of {block:.0f} MiB; "
         f"the files hold {whole:.0f} MiB"
     )
     return Judgement(used / (factors + 2 * block), words)

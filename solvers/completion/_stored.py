@@ -217,13 +217,19 @@ class StoredMatrix(BlockedMatrix):
     def _blocks(self, columns: bool) -> Iterator[Block]:
         """Blocks one after the other, each read while the system fetches the next."""
         indptr, ranges = self._pointers[columns], self._ranges[columns]
-        with self._open(columns) as files:
-            for position in range(len(ranges)):
-                if position + 1 < len(ranges):
-                    ahead = [int(indptr[row]) for row in ranges[position + 1]]
-                    for file, dtype in files:
-                        _read_ahead(file, dtype.itemsize, ahead)
-                yield self._finished(self._load(position, columns, files), position, columns)
+        try:
+            with self._open(columns) as files:
+                for position in range(len(ranges)):
+                    if position + 1 < len(ranges):
+                        ahead = [int(indptr[row]) for row in ranges[position + 1]]
+                        for file, dtype in files:
+                            _read_ahead(file, dtype.itemsize, ahead)
+                    yield self._finished(self._load(position, columns, files), position, columns)
+        finally:
+            # What is done with the factors between two passes has the room of the blocks.
+            for matrix in (self, self._weights):
+                if matrix is not None:
+                    matrix._buffers.clear()
 
     @contextlib.contextmanager
     def _open(self, columns: bool) -> Iterator[list[tuple[Any, np.dtype[Any]]]]:
