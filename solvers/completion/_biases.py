@@ -39,8 +39,8 @@ LEAST_RIDGE, LARGEST_RIDGE = 1e-2, 1e4
 SWEEPS = 100
 
 
-def two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArray, FloatArray]:
-    """Effects of the observed entries, the mean among those of the rows."""
+def two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArray, FloatArray, float]:
+    """Effects of the observed entries, the mean among those of the rows, and the penalty of the latter."""
     values, weights = observed.values, observed.weights
     if robust:
         middle = float(np.median(values))
@@ -52,8 +52,8 @@ def two_way_effects(observed: Observations, *, robust: bool) -> tuple[FloatArray
         margin(index, weights, values - mean, count)
         for index, count in zip((observed.rows, observed.cols), observed.shape, strict=True)
     )
-    row, col = shrunk_effects(lambda v: matrix @ v, lambda u: matrix.T @ u, rows, cols, observed.size)
-    return row + mean, col
+    row, col, ridge = shrunk_effects(lambda v: matrix @ v, lambda u: matrix.T @ u, rows, cols, observed.size)
+    return row + mean, col, ridge
 
 
 def margin(index: Any, weights: FloatArray | None, deviations: FloatArray, count: int) -> FloatArray:
@@ -71,8 +71,8 @@ def shrunk_effects(
     rows: FloatArray,
     cols: FloatArray,
     size: int,
-) -> tuple[FloatArray, FloatArray]:
-    """Effects from the margins of rows and columns; W, the matrix of weights, by its products.
+) -> tuple[FloatArray, FloatArray, float]:
+    """Effects from the margins of rows and columns, and the penalty of the rows; W, the matrix of weights, by its products.
 
     The mean of the row effects carries mu: only deviations from it are penalised. Row effects are eliminated in closed
     form, and conjugate gradients, preconditioned by the diagonal, solve what is left for the column effects.
@@ -102,7 +102,7 @@ def shrunk_effects(
         fresh = residual / col_total
         slope, previous = float(residual @ fresh), slope
         step = fresh + (slope / previous) * step
-    return row_solution(rows[2] - forward(col)), col
+    return row_solution(rows[2] - forward(col)), col, row_ridge
 
 
 def _ridges(rows: FloatArray, cols: FloatArray, size: int) -> tuple[float, float]:

@@ -83,6 +83,7 @@ class BlockedProblem:
     held: HeldOut
     plain_square: float
     total_weight: float
+    row_shrinkage: float = 0.0
     loss: str = "l2"
     delta: float = math.inf
 
@@ -179,7 +180,8 @@ def blocked_problem(
     largest, heaviest = (float(part) for part in np.max(extents[:, :2], axis=0))
     refuse_extreme(largest, heaviest)
     total, weight = math.fsum(extents[:, 2]), math.fsum(extents[:, 3])
-    row_bias, col_bias = _two_way_effects(matrix, total, weight) if biases else (np.zeros(m), np.zeros(n))
+    effects = _two_way_effects(matrix, total, weight) if biases else (np.zeros(m), np.zeros(n), 0.0)
+    row_bias, col_bias, row_shrinkage = effects
     frame = Frame(row_bias, col_bias) if biases else Frame()
     sums = np.array(list(matrix.run(tasks.target_extent, None, (frame,))))
     return BlockedProblem(
@@ -190,6 +192,7 @@ def blocked_problem(
         col_scale=np.sqrt(col_counts.astype(np.float64)) if counted else np.ones(n),
         row_bias=row_bias,
         col_bias=col_bias,
+        row_shrinkage=row_shrinkage,
         row_counts=row_counts,
         col_counts=col_counts,
         counted=counted,
@@ -246,18 +249,18 @@ def _drawn(matrix: BlockedMatrix, count: int, rng: np.random.Generator) -> IntAr
             return np.sort(keys[least]).astype(np.int64)
 
 
-def _two_way_effects(matrix: BlockedMatrix, total: float, weight: float) -> tuple[FloatArray, FloatArray]:
+def _two_way_effects(matrix: BlockedMatrix, total: float, weight: float) -> tuple[FloatArray, FloatArray, float]:
     """Shrunk row and column effects, as for data in memory; two passes per step of conjugate gradients."""
     mean = total / weight
 
     def by_rows(task: Any, *shared: Any, columns: bool = False, axis: int = 0) -> FloatArray:
         return np.concatenate(list(matrix.run(task, None, shared, columns=columns)), axis=axis)
 
-    row, col = shrunk_effects(
+    row, col, ridge = shrunk_effects(
         lambda v: by_rows(tasks.sums_over, v),
         lambda u: by_rows(tasks.sums_over, u, columns=True),
         by_rows(tasks.margins, mean, axis=1),
         by_rows(tasks.margins, mean, columns=True, axis=1),
         matrix.size,
     )
-    return row + mean, col
+    return row + mean, col, ridge

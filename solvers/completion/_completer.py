@@ -13,7 +13,7 @@ from solvers._core.errors import ConvergenceWarning, InvalidProblemError
 from solvers._core.options import check_integer
 from solvers.completion._blocked_problem import as_blocked
 from solvers.completion._complete_matrix import complete_matrix
-from solvers.completion._observations import data_at_home, read_observations
+from solvers.completion._observations import Observations, data_at_home, read_observations
 from solvers.completion._result import ARRAYS, CompletionResult
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ __all__ = ["MatrixCompleter"]
 
 # Ridge that keeps the rows of too few entries solvable, relative to the mean square of the factor's entries.
 SAFEGUARD = 1e-10
-STORED = (*ARRAYS, "basis", "lengths")
+STORED = (*ARRAYS, "row_shrinkage", "basis", "lengths")
 
 
 class MatrixCompleter(TransformerMixin, BaseEstimator):
@@ -74,6 +74,8 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         ``A ~ U_ diag(s_) V_ᵀ`` plus biases.
     result_ : CompletionResult
         With bound, gap and ``determined``; absent after :meth:`load`.
+    row_shrinkage_ : float
+        Weight with which row effects are pulled to their mean.
     basis_, lengths_ : (n, k), (k,)
         Where the penalty of a row with coordinates y in the basis is reg/2 y² / lengths: ``V_`` and ``s_`` for the plain
         norm.
@@ -95,6 +97,7 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
     V_: FloatArray
     row_bias_: FloatArray
     col_bias_: FloatArray
+    row_shrinkage_: float
     basis_: FloatArray
     lengths_: FloatArray
     n_features_in_: int
@@ -155,6 +158,7 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         self.result_ = result
         for name in ARRAYS:
             setattr(self, f"{name}_", to_host(result[name]))
+        self.row_shrinkage_ = result.row_shrinkage
         self.n_features_in_, self.n_iter_ = len(self.V_), result.nit
         self._keep_basis(X, sample_weight)
         return self
@@ -167,19 +171,12 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> FloatArray:
         """Coordinates of new rows in the basis ``V_``, (r, k): a ridge regression of each row's entries.
 
-        ``X`` takes any of the forms of the training data and has its columns. The column biases and the mean row bias
-        are subtracted first; the completed rows are ``transform(X) @ V_.T`` plus these. The ridge is that of the fit,
-        times the number of the row's entries with ``reg_scaling="count"``: at the optimum, the training rows get their own
-        coordinates ``U_ * s_``.
+        ``X`` takes any of the forms of the training data and has its columns. The column biases and :meth:`row_effects`
+        are subtracted first; :meth:`complete_rows` adds them again. The ridge is that of the fit, times the number of the
+        row's entries with ``reg_scaling="count"``: at the optimum, the training rows get their own coordinates ``U_ * s_``.
         """
-        self._predictor()
-        observed = read_observations(X, None, self.duplicates)
-        if observed.shape[1] != len(self.V_):
-            raise InvalidProblemError(
-                f"X must have {len(self.V_)} columns; X has {observed.shape[1]} features, but MatrixCompleter is expecting "
-                f"{len(self.V_)} features as input"
-            )
-        mean = float(np.mean(self.row_bias_)) if len(self.row_bias_) else 0.0
+        observed = self._rows_of(X)
+        effects = self._effects(observed)
         floor = 1e-14 * max(float(self.lengths_[0]), np.finfo(float).tiny)
         ridge = self.reg / np.maximum(self.lengths_, floor)
         safeguard = SAFEGUARD * float(np.mean(self.basis_**2))
@@ -188,11 +185,36 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
             part = slice(observed.indptr[i], observed.indptr[i + 1])
             cols = observed.cols[part]
             panel = self.basis_[cols]
-            target = observed.values[part] - self.col_bias_[cols] - mean
+            target = observed.values[part] - self.col_bias_[cols] - effects[i]
             penalty = (len(cols) if self.reg_scaling == "count" else 1) * ridge + safeguard
             out[i] = np.linalg.solve(panel.T @ panel + np.diag(penalty), panel.T @ target)
         coordinates: FloatArray = out @ (self.basis_.T @ self.V_)
         return coordinates
+
+    def row_effects(self, X: Any) -> FloatArray:
+        """Row biases of new rows, (r,), shrunk as those of the training rows, which get their own; zeros without biases."""
+        return self._effects(self._rows_of(X))
+
+    def complete_rows(self, X: Any) -> FloatArray:
+        """New rows completed, (r, n): ``transform(X) @ V_.T`` plus the effects of columns and rows."""
+        completed: FloatArray = self.transform(X) @ self.V_.T + self.col_bias_ + self.row_effects(X)[:, None]
+        return completed
+
+    def score(self, A: Any, y: Any = None) -> float:
+        """Coefficient of determination R² of the predictions at the entries of A, a matrix of the training shape.
+
+        As scikit-learn's regressors have it: 1 is perfect, and the mean of these entries scores 0. Hold entries out before
+        ``fit`` to judge predictions by it; to choose ``rank`` or ``reg``, see :func:`solvers.completion.select_rank` and
+        :func:`solvers.completion.select_reg`: entries are what is split there, where ``GridSearchCV`` splits rows.
+        """
+        seen, predictor = self._rows_of(A), self._predictor()
+        if seen.shape[0] != len(self.U_):
+            raise InvalidProblemError(f"A must have shape ({len(self.U_)}, {len(self.V_)}); got {seen.shape}")
+        misses = seen.values - predictor.predict(seen.rows, seen.cols)
+        spread = float(np.sum((seen.values - np.mean(seen.values)) ** 2))
+        if spread == 0.0:
+            raise InvalidProblemError("A must have two entries that differ; R2 is not defined on a constant")
+        return 1.0 - float(np.sum(misses**2)) / spread
 
     def top(self, rows: Any, count: int = 10, *, exclude: Any = None) -> tuple[IntArray, FloatArray]:
         """The ``count`` columns of largest completed value in each of the given rows, best first, with the values.
@@ -232,6 +254,7 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
             fresh = cls(len(stored["s"]), reg=float(stored["reg"]), reg_scaling=str(stored["reg_scaling"]))
             for name in STORED:
                 setattr(fresh, f"{name}_", stored[name])
+        fresh.row_shrinkage_ = float(fresh.row_shrinkage_)
         fresh.n_features_in_ = len(fresh.V_)
         return fresh
 
@@ -260,6 +283,27 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         q, r = np.linalg.qr(right)
         _, self.lengths_, turn = np.linalg.svd(np.linalg.qr(left, mode="r") @ r.T)
         self.basis_ = (q @ turn.T) / np.where(cols > 0, cols, np.inf)[:, None]
+
+    def _rows_of(self, X: Any) -> Observations:
+        """New rows, with the columns of the training data."""
+        self._predictor()
+        observed = read_observations(*data_at_home(X, None), self.duplicates)
+        if observed.shape[1] != len(self.V_):
+            raise InvalidProblemError(
+                f"X must have {len(self.V_)} columns; X has {observed.shape[1]} features, but MatrixCompleter is expecting "
+                f"{len(self.V_)} features as input"
+            )
+        return observed
+
+    def _effects(self, observed: Observations) -> FloatArray:
+        """Given the column effects, row effects have a closed form."""
+        if self.row_shrinkage_ == 0.0:
+            return np.zeros(observed.shape[0])
+        mean = float(np.mean(self.row_bias_))
+        deviations = observed.values - self.col_bias_[observed.cols] - mean
+        totals = np.bincount(observed.rows, deviations, observed.shape[0])
+        effects: FloatArray = mean + totals / (observed.row_counts + self.row_shrinkage_)
+        return effects
 
     def _predictor(self) -> CompletionResult:
         if not hasattr(self, "U_"):

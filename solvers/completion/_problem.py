@@ -57,6 +57,8 @@ class CompletionProblem:
     delta : float or None
         Huber threshold; None where the run chooses it.
     row_bias, col_bias : (m,), (n,) float64
+    row_shrinkage : float
+        Weight with which row effects are pulled to their mean; 0 without biases.
     """
 
     observed: Observations
@@ -70,6 +72,7 @@ class CompletionProblem:
     delta: float | None
     row_bias: FloatArray
     col_bias: FloatArray
+    row_shrinkage: float = 0.0
     counted: bool = field(default=False)
 
     @property
@@ -171,7 +174,8 @@ def completion_problem(
         threshold = check_number("delta", delta, low=0.0, strict=True)
     counted = reg_scaling == "count" and reg > 0
     refuse_extreme(float(np.max(np.abs(observed.values))), float(np.max(observed.weights)))
-    row_bias, col_bias = two_way_effects(observed, robust=loss == "huber") if biases else (np.zeros(m), np.zeros(n))
+    effects = two_way_effects(observed, robust=loss == "huber") if biases else (np.zeros(m), np.zeros(n), 0.0)
+    row_bias, col_bias, row_shrinkage = effects
     return CompletionProblem(
         observed=observed,
         held=held,
@@ -184,6 +188,7 @@ def completion_problem(
         delta=threshold,
         row_bias=row_bias,
         col_bias=col_bias,
+        row_shrinkage=row_shrinkage,
         counted=counted,
     )
 

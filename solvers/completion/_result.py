@@ -32,6 +32,9 @@ class CompletionResult(Result):
         Orthonormal columns, s descending; these and the biases are arrays of the kind that was given.
     row_bias, col_bias : (m,), (n,) float64
         Effects that were fitted first and added to every prediction; zeros without ``biases``.
+    row_shrinkage : float
+        Weight with which row effects are pulled to their mean: that of a row of weight w is its mean deviation times
+        w / (w + row_shrinkage). 0 without ``biases``.
     delta : float
         Huber threshold at which ``fun`` is taken; inf for least squares.
     rmse : float
@@ -61,6 +64,7 @@ class CompletionResult(Result):
     V: Array
     row_bias: Array
     col_bias: Array
+    row_shrinkage: float
     delta: float
     rmse: float
     holdout_index: IntArray

@@ -263,6 +263,7 @@ class Run:
             V=V,
             row_bias=problem.row_bias,
             col_bias=problem.col_bias,
+            row_shrinkage=problem.row_shrinkage,
             delta=self.delta,
             rmse=rmse,
             holdout_index=held,

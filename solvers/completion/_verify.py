@@ -124,6 +124,8 @@ def _wrong_answer(result: CompletionResult, problem: CompletionProblem | Blocked
         size = problem.largest
         if np.shape(mine) != theirs.shape or not np.allclose(mine, theirs, rtol=0.0, atol=1e-9 * size):
             return "the biases are not those of the data"
+    if not math.isclose(result.row_shrinkage, problem.row_shrinkage, rel_tol=1e-6):
+        return "row_shrinkage is not that of the data"
     return ""
 
 

@@ -61,8 +61,38 @@ def test_new_rows_are_fitted_to_their_entries_with_biases():
     A = rng.standard_normal((60, 2)) @ rng.standard_normal((2, 30)) + 3.0 + np.arange(30)
     seen = np.where(rng.random(A.shape) < 0.7, A, np.nan)
     model = MatrixCompleter(4, biases=True, tol=1e-10, random_state=0).fit(seen[:50])
-    completed = model.transform(seen[50:]) @ model.V_.T + model.col_bias_ + model.row_bias_.mean()
+    completed = model.complete_rows(seen[50:])
     np.testing.assert_allclose(completed, A[50:], atol=1e-3)
+    coordinates, effects = model.transform(seen[50:]), model.row_effects(seen[50:])
+    np.testing.assert_allclose(coordinates @ model.V_.T + model.col_bias_ + effects[:, None], completed)
+
+
+@pytest.mark.parametrize("scaling", ["plain", "count"])
+def test_training_rows_get_their_own_effects_and_predictions(scaling):
+    rng = np.random.default_rng(7)
+    A = rng.standard_normal((50, 1)) + rng.standard_normal(30) + rng.standard_normal((50, 30))
+    A[rng.random(A.shape) < 0.4] = np.nan
+    reg = 5.0 if scaling == "plain" else 0.3
+    model = MatrixCompleter(12, reg=reg, reg_scaling=scaling, biases=True, tol=1e-11, random_state=0).fit(A)
+    assert model.result_.gap < 1e-10
+    np.testing.assert_allclose(model.row_effects(A), model.row_bias_, atol=1e-10)
+    everywhere = model.predict(np.arange(50)[:, None], np.arange(30))
+    np.testing.assert_allclose(model.complete_rows(A), everywhere, atol=1e-4)
+
+
+def test_score_is_the_coefficient_of_determination_at_the_given_entries(fitted):
+    from sklearn.metrics import r2_score
+
+    A, truth, model = fitted
+    rng = np.random.default_rng(1)
+    rows, cols = np.nonzero(np.isnan(A))
+    values = truth[rows, cols] + rng.standard_normal(len(rows))
+    expected = r2_score(values, model.predict(rows, cols))
+    assert model.score((rows, cols, values, A.shape)) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="shape"):
+        model.score(A[:3])
+    with pytest.raises(ValueError, match="constant"):
+        model.score(([0, 1], [0, 1], [2.0, 2.0], A.shape))
 
 
 def test_estimator_follows_the_conventions(fitted):
@@ -107,9 +137,11 @@ def test_fit_that_does_not_hold_warns():
         MatrixCompleter(1, random_state=0).fit(A)
 
 
-@pytest.mark.parametrize("method", ["predict", "transform", "top", "save"])
+@pytest.mark.parametrize("method", ["predict", "transform", "complete_rows", "score", "top", "save"])
 def test_unfitted_estimator_says_so(method, tmp_path):
-    arguments = {"predict": ([0], [0]), "transform": (np.ones((1, 2)),), "top": ([0],), "save": (tmp_path / "m.npz",)}
+    new = np.ones((1, 2))
+    arguments = {"predict": ([0], [0]), "transform": (new,), "complete_rows": (new,), "score": (new,), "top": ([0],)}
+    arguments["save"] = (tmp_path / "m.npz",)
     with pytest.raises(ValueError, match="not fitted"):
         getattr(MatrixCompleter(2), method)(*arguments[method])
 
