@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
         def __sklearn_tags__(self) -> Any: ...
 
+        def get_params(self) -> dict[str, Any]: ...
+
     class TransformerMixin:
         """What scikit-learn's mixin gives: ``fit_transform``."""
 
@@ -33,6 +36,7 @@ __all__ = ["MatrixCompleter"]
 
 # Ridge that keeps the rows of too few entries solvable, relative to the mean square of the factor's entries.
 SAFEGUARD = 1e-10
+PLAIN = (bool, int, float, str)
 STORED = (*ARRAYS, "row_shrinkage", "basis", "lengths")
 
 
@@ -230,8 +234,9 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         if seen is not None and seen.shape != (len(self.U_), n):
             raise InvalidProblemError(f"exclude must have shape ({len(self.U_)}, {n}); got {seen.shape}")
         columns, values = np.empty((len(rows), count), dtype=np.int64), np.empty((len(rows), count))
+        predictor.predict(rows, 0)
         for position, row in enumerate(rows):
-            scores = predictor.predict(np.full(n, row), np.arange(n))
+            scores = self.V_ @ (self.U_[row] * self.s_) + (self.row_bias_[row] + self.col_bias_)
             if seen is not None:
                 scores[seen.cols[seen.indptr[row] : seen.indptr[row + 1]]] = -np.inf
             best = np.argpartition(-scores, count - 1)[:count]
@@ -241,17 +246,18 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         return columns, values
 
     def save(self, path: str | Path) -> None:
-        """Write the factors and biases to a file in NumPy's ``.npz`` format, without pickles."""
+        """Write factors, biases and parameters (those that are plain) to a file in NumPy's ``.npz`` format, without pickles."""
         self._predictor()
         stored = {name: getattr(self, f"{name}_") for name in STORED}
+        plain = {name: value for name, value in self.get_params().items() if isinstance(value, PLAIN)}
         with open(path, "wb") as file:  # a file, because NumPy appends .npz to names
-            np.savez(file, reg=self.reg, reg_scaling=self.reg_scaling, **stored)
+            np.savez(file, parameters=json.dumps(plain), **stored)
 
     @classmethod
     def load(cls, path: str | Path) -> MatrixCompleter:
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
-            fresh = cls(len(stored["s"]), reg=float(stored["reg"]), reg_scaling=str(stored["reg_scaling"]))
+            fresh = cls(**json.loads(str(stored["parameters"])))
             for name in STORED:
                 setattr(fresh, f"{name}_", stored[name])
         fresh.row_shrinkage_ = float(fresh.row_shrinkage_)

@@ -43,6 +43,7 @@ def test_saved_model_predicts_the_same(fitted, tmp_path):
     again = MatrixCompleter.load(tmp_path / "model")
     np.testing.assert_array_equal(again.predict([1, 2], [3, 4]), model.predict([1, 2], [3, 4]))
     np.testing.assert_array_equal(again.transform(A[:3]), model.transform(A[:3]))
+    assert again.get_params() | {"random_state": 0} == model.get_params()
 
 
 @pytest.mark.parametrize("scaling", ["plain", "count"])

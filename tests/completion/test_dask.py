@@ -92,6 +92,52 @@ def test_weights_and_held_out_entries_on_a_cluster_are_those_in_memory(client):
     assert solvers.verify(apart, A, 2, weights=W, reg=10.0, holdout=0.2)
 
 
+def agreement(X, A, rank, weights, W, **options):
+    """A run on a cluster with entries held out, and one in memory on what it has fitted: the same answer and bound."""
+    there = solvers.complete_matrix(X, rank, weights=weights, holdout=0.2, rng=0, **options)
+    held = there.holdout_index @ [A.shape[1], 1]
+    kept, used = A.tocoo(), W.tocoo()
+    left = ~np.isin(kept.row * A.shape[1] + kept.col, held)
+    triplets = kept.row[left], kept.col[left], kept.data[left], A.shape
+    source = np.random.default_rng(0)
+    source.integers(2**63)  # the draw of the held-out entries
+    here = solvers.complete_matrix(triplets, rank, weights=used.data[left], rng=source, **options)
+    assert there.fun == pytest.approx(here.fun, rel=1e-10)
+    assert there.bound == pytest.approx(here.bound, rel=1e-9)
+    assert there.nit == here.nit
+    mine, other = (r.predict(np.arange(A.shape[0])[:, None], np.arange(A.shape[1])) for r in (here, there))
+    np.testing.assert_allclose(other, mine, rtol=0, atol=1e-10 * np.abs(mine).max())
+    misses = kept.data[~left] - here.predict(kept.row[~left], kept.col[~left])
+    assert there.holdout_rmse == pytest.approx(np.sqrt(np.mean(misses**2)), rel=1e-9)
+    return there
+
+
+def test_certificates_with_weights_biases_and_held_out_entries_are_those_from_memory(client):
+    A = noisy()
+    W = A.copy()
+    W.data = np.random.default_rng(1).uniform(0.5, 2.0, A.nnz)
+    X, weights = (dask_array.from_array(dense(part), chunks=(25, 20)) for part in (A, W))
+    options = {"reg": 6.0, "biases": True}
+    there = agreement(X, A, 3, weights, W, tol=1e-3, **options)
+    assert there.gap < 1e-3
+    assert solvers.verify(there, X, 3, weights=weights, holdout=0.2, **options)
+    assert solvers.verify(there, A, 3, weights=W, holdout=0.2, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scaling", ["plain", "count"])
+@pytest.mark.parametrize("seed", range(3))
+def test_larger_matrices_in_uneven_chunks_agree_too(client, scaling, seed):
+    A = noisy(seed, (400, 300))
+    W = A.copy()
+    W.data = np.random.default_rng(seed).uniform(0.5, 2.0, A.nnz)
+    chunks = ((100, 37, 263), (171, 129))
+    X, weights = (dask_array.from_array(dense(part), chunks=chunks) for part in (A, W))
+    options = {"reg": 20.0 if scaling == "plain" else 0.8, "reg_scaling": scaling, "biases": True}
+    there = agreement(X, A, 5, weights, W, tol=1e-4, **options)
+    assert solvers.verify(there, A, 5, weights=W, holdout=0.2, **options)
+
+
 @pytest.mark.slow
 def test_workers_may_be_processes():
     A = noisy()
