@@ -91,8 +91,8 @@ def complete_matrix(
     delta : float or "auto"
         Huber threshold in the unit of A; "auto" takes 1.345 robust standard deviations of the residuals.
     biases : bool
-        Fit shrunk row and column effects first and complete the remainder. ``fun`` and ``bound`` hold for these
-        effects.
+        Fit row and column effects first, shrunk by variances that are estimated by moments, and complete the remainder.
+        ``fun`` and ``bound`` hold for these effects.
     holdout : float
         Fraction of the entries kept out of the fit to measure ``holdout_rmse``.
     duplicates : {"error", "mean"}
