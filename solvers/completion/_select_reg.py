@@ -18,15 +18,20 @@ from solvers._core.arrays import FloatArray
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_integer, check_number
 from solvers._core.random import RNG, generator
+from solvers.completion._blocked_entries import BlockEntries
+from solvers.completion._blocked_problem import as_blocked, blocked_problem
 from solvers.completion._complete_matrix import complete_matrix
-from solvers.completion._observations import Observations, data_at_home, read_observations, split_holdout
-from solvers.completion._problem import CompletionProblem, completion_problem
+from solvers.completion._gradient import Gradient
+from solvers.completion._observations import data_at_home, read_observations
+from solvers.completion._problem import completion_problem
 from solvers.completion._result import CompletionResult
+from solvers.completion._sweeps import Factors, Workspace
 
 __all__ = ["RegSelection", "select_reg"]
 
-# Each penalty of the path over the one before; held-out errors above the least in a row at which the path ends.
-STEP, PATIENCE = math.sqrt(0.5), 2
+# Each penalty of the path over the one before. It ends at so many held-out errors in a row that are above the least by
+# more than the first few singular vectors of noise do.
+STEP, PATIENCE, WORSE = math.sqrt(0.5), 2, 1.0001
 # The norm of G is found to this relative accuracy from below, and the path begins so much above.
 NORM_TOL, ABOVE = 1e-3, 1.01
 # Remainders below this share of the data are rounding.
@@ -70,8 +75,8 @@ def select_reg(
 
     Parameters
     ----------
-    A : scipy.sparse array, (rows, cols, values, shape), or (m, n) array_like
-        As in :func:`solvers.complete_matrix`.
+    A : scipy.sparse array, (rows, cols, values, shape), (m, n) array_like, or a matrix in blocks
+        As in :func:`solvers.complete_matrix`; blocks cost about thirty passes more for the start of the path.
     rank : int
         Of all fits.
     regs : int or iterable of float
@@ -112,33 +117,24 @@ def select_reg(
     for name in ("holdout", "x0", "reg"):
         if name in options:
             raise TypeError(f"select_reg sets {name!r} itself")
-    options = {"tol": PATH_TOL} | options
+    options = {"tol": PATH_TOL, "weights": weights, "duplicates": duplicates} | options
     # Bounds say nothing about entries that are held out.
     options["options"] = {"certify": False, "stage_sweeps": 1} | dict(options.get("options") or {})
     source = generator(rng)
-    observed = read_observations(*data_at_home(A, weights), duplicates)
     given = not isinstance(regs, (int, np.integer))
-    tried = _given(regs) if given else _path(observed, rank, check_integer("regs", regs, low=1), options, source)
-    splits = [split_holdout(observed, holdout, source) for _ in range(n_splits)]
+    tried = _given(regs) if given else _path(A, rank, check_integer("regs", regs, low=1), options, source)
+    # One seed, one split.
+    seeds = [int(source.integers(2**32)) for _ in range(n_splits)]
     last: list[CompletionResult | None] = [None] * n_splits
     errors: list[float] = []
     for reg in tried:
-        total = 0.0
-        for position, (fitted, held) in enumerate(splits):
-            result = complete_matrix(
-                (fitted.rows, fitted.cols, fitted.values, fitted.shape),
-                rank,
-                weights=fitted.weights if fitted.weighted else None,
-                reg=reg,
-                x0=last[position],
-                rng=source,
-                **options,
-            )
-            misses = held.values - result.predict(held.rows, held.cols)
-            total += math.sqrt(float(np.mean(misses**2))) / n_splits
-            last[position] = result
-        errors.append(total)
-        if not given and len(errors) - 1 - int(np.argmin(errors)) >= PATIENCE:
+        last = [
+            complete_matrix(A, rank, reg=reg, holdout=holdout, x0=before, rng=seed, **options)
+            for before, seed in zip(last, seeds, strict=True)
+        ]
+        errors.append(float(np.mean([result.holdout_rmse for result in last if result is not None])))
+        worse = np.array(errors[-PATIENCE:]) > WORSE * min(errors)
+        if not given and int(worse.sum()) == PATIENCE:
             break
     best = int(np.argmin(errors))
     return RegSelection(float(tried[best]), np.array(tried[: len(errors)]), np.array(errors))
@@ -152,30 +148,49 @@ def _given(regs: Any) -> list[float]:
     return sorted(set(values), reverse=True)
 
 
-def _path(
-    observed: Observations, rank: int, count: int, options: dict[str, Any], source: np.random.Generator
-) -> list[float]:
+def _path(A: Any, rank: int, count: int, options: dict[str, Any], source: np.random.Generator) -> list[float]:
     """Penalties from one at which X = 0 is optimal for all of the data."""
-    nothing = observed.keep(np.zeros(observed.size, dtype=bool))
     names = {"reg_scaling": "plain", "loss": "l2", "delta": "auto", "biases": False}
     chosen = {name: options.get(name, default) for name, default in names.items()}
-    problem = completion_problem(observed, nothing, rank, reg=1.0, **chosen)
-    if not float(np.max(np.abs(problem.targets))) > ROUNDING * problem.largest:
+    gradient, left, size = _at_zero(A, rank, options["weights"], options["duplicates"], chosen)
+    if not left > ROUNDING * size:
         raise InvalidProblemError("A must hold something that biases do not explain; nothing is left to fit")
-    largest = _norm_at_zero(problem, source)
-    return [ABOVE * largest * STEP**position for position in range(count)]
+    largest = ABOVE * _norm(gradient, source)
+    return [largest * STEP**position for position in range(count)]
 
 
-def _norm_at_zero(problem: CompletionProblem, source: np.random.Generator) -> float:
-    """Spectral norm of the gradient of the fit at X = 0, in scaled coordinates."""
+def _at_zero(A: Any, rank: int, weights: Any, duplicates: str, chosen: Any) -> tuple[Gradient, float, float]:
+    """The gradient of the fit at X = 0 in scaled coordinates; the largest entry without and with the biases."""
+    matrix = as_blocked(A)
+    if matrix is not None:
+        blocked = blocked_problem(matrix, rank, weights=weights, reg=1.0, holdout=0.0, duplicates=duplicates, **chosen)
+        entries = BlockEntries(blocked.matrix, blocked.frame, 1.0, blocked.square)
+        return entries.gradient(_nothing(blocked.shape)), blocked.largest_target, blocked.largest
+    observed = read_observations(*data_at_home(A, weights), duplicates)
+    nobody = observed.keep(np.zeros(observed.size, dtype=bool))
+    problem = completion_problem(observed, nobody, rank, reg=1.0, **chosen)
     delta = problem.spread if problem.delta is None else problem.delta
-    gradient = problem.observed.weights * problem.clipped(problem.targets, delta)
-    matrix = problem.observed.matrix(gradient / problem.entry_scale)
-    side = min(problem.shape)
-    if side <= 2:
-        return float(np.linalg.norm(matrix.toarray(), 2))
-    start = source.standard_normal(side)
-    return float(scipy.sparse.linalg.svds(matrix, k=1, tol=NORM_TOL, v0=start, return_singular_vectors=False)[0])
+    slope = observed.weights * problem.clipped(problem.targets, delta) / problem.entry_scale
+    gradient = Workspace(problem).gradient(_nothing(problem.shape), slope)
+    return gradient, float(np.max(np.abs(problem.targets))), problem.largest
+
+
+def _nothing(shape: tuple[int, int]) -> Factors:
+    return Factors(np.zeros((shape[0], 0)), np.zeros(0), np.zeros((shape[1], 0)))
+
+
+def _norm(gradient: Gradient, source: np.random.Generator) -> float:
+    """Its spectral norm, from below."""
+    n = gradient.shape[1]
+    if n <= 2:
+        square = float(np.linalg.eigvalsh(gradient.gram_product(np.eye(n)))[-1])
+    else:
+        operator = scipy.sparse.linalg.LinearOperator(
+            (n, n), matvec=lambda v: gradient.gram_product(v.reshape(n, 1))[:, 0], dtype=np.float64
+        )
+        start = source.standard_normal(n)
+        square = float(scipy.sparse.linalg.eigsh(operator, k=1, tol=NORM_TOL, v0=start, return_eigenvectors=False)[0])
+    return gradient.scale * math.sqrt(square)
 
 
 RegSelection.__module__ = "solvers.completion"

@@ -8,7 +8,7 @@ import scipy.sparse
 from completion_problems import low_rank, observed_part, relative_error
 
 import solvers
-from solvers.completion import MatrixCompleter, StoredMatrix
+from solvers.completion import MatrixCompleter, StoredMatrix, select_reg
 from solvers.completion import _kernels_numba as kernels
 from solvers.completion import _kernels_tangent as tangent
 
@@ -86,6 +86,16 @@ def test_weights_and_held_out_entries_in_files_are_those_in_memory(tmp_path, opt
     assert apart.fun == pytest.approx(again.fun, rel=1e-6)
     apart["holdout_rmse"] *= 0.9
     assert not solvers.verify(apart, stored, rank, weights=weights, holdout=0.2, **problem)
+
+
+def test_penalties_are_chosen_from_files_as_from_memory(tmp_path):
+    A, biases = noisy(), True
+    stored = StoredMatrix.write(tmp_path, A, block_bytes=20000)
+    here, there = (select_reg(data, 4, 12, biases=biases, reg_scaling="count", rng=0) for data in (A, stored))
+    assert there.regs[0] == pytest.approx(here.regs[0], rel=2e-3)
+    assert not solvers.complete_matrix(stored, 4, reg=there.regs[0], biases=biases, reg_scaling="count", rng=0).s.any()
+    assert there.reg < there.regs[0]
+    assert there.holdout_rmse.min() == pytest.approx(here.holdout_rmse.min(), rel=0.3)
 
 
 def test_weights_of_other_positions_or_without_a_meaning_are_refused(tmp_path):
