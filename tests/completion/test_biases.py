@@ -157,3 +157,11 @@ def test_run_without_a_bound_says_so_and_agrees_with_the_proved_one():
     assert solvers.verify(plain, A, 12, reg=8.0)
     with pytest.raises(TypeError, match="certify"):
         solvers.complete_matrix(A, 2, reg=8.0, options={"certify": 3})
+
+
+def test_shrinkage_that_is_not_that_of_the_data_is_refused():
+    data = crossed(3, (40, 30), 0.3)
+    result = solvers.complete_matrix(data, 2, reg=5.0, biases=True, rng=0)
+    assert solvers.verify(result, data, 2, reg=5.0, biases=True)
+    result["row_shrinkage"] *= 1.01
+    assert not solvers.verify(result, data, 2, reg=5.0, biases=True)
