@@ -22,7 +22,7 @@ from solvers.completion import select_reg
 
 # MovieTweetings' scale; all predictions are clipped to it.
 LEAST, MOST = 0.0, 10.0
-# The splits: none of these seeds was drawn while methods or settings were being developed.
+# The splits: none of their test parts was looked at while methods or settings were being developed.
 SEEDS = (3, 4, 5)
 
 
