@@ -16,6 +16,7 @@ __all__ = [
     "BlocksCertificate",
     "Certificate",
     "ClusteringResult",
+    "LineCertificate",
     "MultiplierCertificate",
     "StructuredCertificate",
 ]
@@ -78,6 +79,20 @@ class BlocksCertificate:
     kind: Literal["blocks"] = "blocks"
 
 
+@dataclass(frozen=True)
+class LineCertificate:
+    """Potentials of the distinct values of one feature; see :mod:`clustering._line_bounds`.
+
+    Attributes
+    ----------
+    potentials : (m + 1,) float64
+        phi: 0, then one for each of the m distinct values in ascending order.
+    """
+
+    potentials: FloatArray
+    kind: Literal["line"] = "line"
+
+
 Decision = tuple[int, int, bool]
 
 
@@ -125,7 +140,7 @@ class TreeCertificate:
     kind: Literal["tree"] = "tree"
 
 
-Certificate = BlockProof | BlocksCertificate | TreeCertificate
+Certificate = BlockProof | BlocksCertificate | LineCertificate | TreeCertificate
 
 
 class ClusteringResult(Result):
@@ -152,6 +167,7 @@ class ClusteringResult(Result):
 ClusteringResult.__module__ = "clustering"
 StructuredCertificate.__module__ = "clustering"
 LeafProof.__module__ = "clustering"
+LineCertificate.__module__ = "clustering"
 TreeCertificate.__module__ = "clustering"
 BlocksCertificate.__module__ = "clustering"
 MultiplierCertificate.__module__ = "clustering"
