@@ -156,7 +156,8 @@ class ClusteringResult(Result):
         Weighted means of the clusters.
     sdp_gap : float
         Relative gap between the primal and the dual value of the semidefinite relaxation, where one was solved; inf
-        otherwise. Small with an open ``gap`` means that the relaxation itself is loose.
+        otherwise. Small with an open ``gap`` means that the relaxation itself is loose. A diagnostic of the run, no claim:
+        the primal point is not kept, and :func:`solvers.verify` does not check it.
     """
 
     labels: Array

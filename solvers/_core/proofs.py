@@ -33,7 +33,9 @@ UNREADABLE = (
     np.linalg.LinAlgError,
     NumbaError,
 )
-CHECKED_FIELDS = ("x", "fun", "bound", "gap", "sense", "status", "success", "tol", "certificate")
+CHECKED_FIELDS = ("x", "fun", "bound", "gap", "scale", "sense", "status", "success", "tol", "certificate")
+# Relative rounding of the size of a problem, which only enters gaps.
+SCALE_ROUNDING = 1e-9
 
 
 def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
@@ -53,7 +55,8 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     -------
     Verification
         True iff the answer is feasible, ``fun`` is right within rounding, ``bound`` is no stronger than the re-established
-        one, and ``gap``, ``success`` and an OPTIMAL status follow from them. Counts, times and messages are not checked.
+        one, and ``gap``, ``scale``, ``success`` and an OPTIMAL status follow. A family's own numbers are checked unless its
+        Result calls them diagnostics. Counts, times, the history and messages are no claims.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def damage(result: Result) -> str:
     missing = [name for name in CHECKED_FIELDS if name not in result]
     if missing:
         return f"the result lacks {', '.join(missing)}"
-    for name in ("fun", "bound", "gap", "tol"):
+    for name in ("fun", "bound", "gap", "scale", "tol"):
         if not isinstance(result[name], float):
             return f"{name} must be a float; got {result[name]!r}"
     status: object = result["status"]
@@ -166,6 +169,8 @@ def judge(
         verdict = f"fun is {result.fun!r} and was recomputed as {fun!r}"
     elif not supported:
         verdict = f"bound is {result.bound!r} and only {bound!r} could be re-established"
+    elif not abs(result.scale - scale) <= SCALE_ROUNDING * abs(scale):
+        verdict = f"scale is {result.scale!r} and was recomputed as {scale!r}"
     elif not (
         result.gap == claimed_gap
         or (math.isfinite(claimed_gap) and abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE))

@@ -64,7 +64,8 @@ class BCDResult(Result):
     intercept : float or (K,) float64
         The unpenalised constant, 0.0 where none is fitted.
     kkt : float
-        Largest distance of the negative gradient from the subdifferential of the penalty.
+        Largest distance of the negative gradient from the subdifferential of the penalty, 0 at a minimum;
+        :func:`solvers.verify` recomputes it and refuses a smaller one.
     """
 
     support: Any

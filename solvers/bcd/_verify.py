@@ -18,6 +18,9 @@ from solvers.bcd._result import BCDResult
 
 __all__ = ["verify_label_propagation", "verify_minimize_bcd"]
 
+# Relative agreement of two computations of a distance from the subdifferential.
+KKT_ACCURACY = 1e-6
+
 
 def verify_minimize_bcd(
     result: BCDResult,
@@ -46,6 +49,9 @@ def verify_minimize_bcd(
     fun = problem.objective(flat, z)
     if math.isinf(fun):
         return _refused("x violates the bounds of the penalty")
+    kkt = problem.kkt(flat, z)
+    if not (math.isnan(kkt) or result.kkt >= kkt * (1.0 - KKT_ACCURACY) - problem.kkt_error(flat)):
+        return _refused(f"kkt is {result.kkt!r} and was recomputed as {kkt!r}")
     bound = problem.rebound(result.certificate, flat, z)
     return judge(
         result,
@@ -70,6 +76,8 @@ def verify_label_propagation(result: PropagationResult, graph: Any, labels: Any,
     for k, column in enumerate(problem.columns):
         if math.isinf(column.term.value(table[problem.unknown, k])):
             return _refused("x violates the bounds")
+    if result.nodes != problem.nodes:
+        return _refused("nodes are not those of the graph in its order")
     fun = problem.energy(table)
     value, error = problem.bound(result.certificate)
     size = float(np.max(np.abs(table))) ** 2 * problem.total_weight
