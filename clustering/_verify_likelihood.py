@@ -19,7 +19,7 @@ from clustering._likelihood_bounds import (
 from clustering._mixture_result import GaussianClusteringResult, model_of
 from clustering._problem import KMeansProblem
 from solvers._core.arrays import FloatArray, to_host
-from solvers._core.proofs import judge
+from solvers._core.proofs import judge, problem_arguments
 from solvers._core.result import Verification
 
 __all__ = ["verify_ila_sdp"]
@@ -38,8 +38,9 @@ def verify_ila_sdp(
     reg_covar: float = 1e-6,
 ) -> Verification:
     """Check a result of ``ila_sdp``; ``floor`` and ``reg_covar`` shape the answer, not what is claimed of it."""
-    how = regularisation(covariance_type, mixing, floor, reg_covar)
-    problem = likelihood_problem(X, n_clusters)
+    with problem_arguments():
+        how = regularisation(covariance_type, mixing, floor, reg_covar)
+        problem = likelihood_problem(X, n_clusters)
     points = np.ascontiguousarray(problem.host_points)
     wrong = _wrong_answer(result, problem, covariance_type, mixing)
     if wrong:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,7 +20,7 @@ from solvers._core.result import NEGLIGIBLE, Result, Sense, Status, Verification
 if TYPE_CHECKING:
     import cvxpy
 
-__all__ = ["damage", "judge", "reference_model", "verify"]
+__all__ = ["damage", "judge", "problem_arguments", "reference_model", "verify"]
 
 
 # What reading a result of wrong types, or evaluating a certificate of absurd values, may raise.
@@ -60,9 +62,9 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
 
     Raises
     ------
-    TypeError, SolversError
-        Problem arguments that do not fit the entry's signature, values that it would refuse, or something that is no
-        Result. Arguments of a kind that the entry does not take give a false Verification, whose message says so.
+    TypeError, ValueError, SolversError
+        Something that is no Result; problem arguments that do not fit the entry's signature, or of a kind or value that the
+        entry refuses: what the entry itself raises for them. A result that cannot be read is false instead.
 
     Examples
     --------
@@ -93,9 +95,21 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     except SolversError:
         raise
     except UNREADABLE as error:
+        if getattr(error, "about_the_problem", False):
+            raise
         what = f"the result cannot be checked: {type(error).__name__}: {error}"
         return Verification(False, math.nan, math.nan, math.inf, what)
     return verification
+
+
+@contextmanager
+def problem_arguments() -> Iterator[None]:
+    """What is raised inside concerns the problem and not the result, so that :func:`verify` passes it on."""
+    try:
+        yield
+    except Exception as error:
+        error.about_the_problem = True  # type: ignore[attr-defined]
+        raise
 
 
 def reference_model(name: str, *args: Any, **problem_options: Any) -> cvxpy.Problem:

@@ -9,10 +9,12 @@ import numpy as np
 
 from solvers._core.arrays import to_host
 from solvers._core.linalg import UNIT
-from solvers._core.proofs import judge
+from solvers._core.options import check_integer
+from solvers._core.proofs import judge, problem_arguments
 from solvers._core.result import Verification
 from solvers.bcd._label_problem import label_problem
 from solvers.bcd._label_propagation import PropagationResult
+from solvers.bcd._paper import plan
 from solvers.bcd._problem import composite
 from solvers.bcd._result import BCDResult
 
@@ -32,9 +34,13 @@ def verify_minimize_bcd(
     update: str = "auto",
     block_size: int | None = None,
 ) -> Verification:
-    """Check a result of ``minimize_bcd``; how blocks were chosen does not matter to the claim."""
-    del blocks, rule, update, block_size
-    problem = composite(loss, penalty)
+    """Check a result of ``minimize_bcd``; how blocks were chosen need make sense, and does not matter to the claim."""
+    with problem_arguments():
+        problem = composite(loss, penalty)
+        if block_size is not None:
+            block_size = check_integer("block_size", block_size, low=1)
+        if block_size is not None or not (isinstance(blocks, str) and blocks == rule == update == "auto"):
+            plan(problem, blocks, rule, update, block_size)
     loss = problem.loss
     x = to_host(result.x)
     intercept = np.atleast_1d(to_host(result.intercept).astype(np.float64))
@@ -64,7 +70,8 @@ def verify_minimize_bcd(
 
 def verify_label_propagation(result: PropagationResult, graph: Any, labels: Any, *, bounds: Any = None) -> Verification:
     """Check a result of ``label_propagation``."""
-    problem = label_problem(graph, labels, bounds=bounds)
+    with problem_arguments():
+        problem = label_problem(graph, labels, bounds=bounds)
     x = to_host(result.x)
     shape = problem.shaped(problem.values).shape
     if x.shape != shape or x.dtype.kind != "f" or not np.isfinite(x).all():
