@@ -13,6 +13,7 @@ from clustering._likelihood_bounds import (
     AssignmentCertificate,
     LikelihoodCertificate,
     assignment_bound,
+    is_determined,
     nll_error,
     tied_bound,
 )
@@ -51,8 +52,10 @@ def verify_ila_sdp(
         return Verification(False, math.nan, math.inf, math.inf, "infeasible: a covariance is not positive definite")
     labels = np.asarray(result.labels, dtype=np.int64)
     constant = log_constant(problem.n, problem.p)
-    fun = -model.nll(points, labels) - constant
-    slack = 8.0 * nll_error(points, model)
+    nll, error = model.nll(points, labels), nll_error(points, labels, model)
+    fun, slack = -nll - constant, 2.0 * error
+    if not is_determined(error, nll, points.shape):
+        return Verification(False, fun, math.inf, math.inf, "infeasible: covariances are singular to rounding")
     wrong = _wrong_parameters(result, problem, points, labels)
     certificate = result.certificate
     if not wrong and not _assignment_holds(result, points, model, certificate, constant):
