@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers._core.arrays import Array, FloatArray, IntArray
+from solvers._catalogue import entry_named
+from solvers._core.arrays import Array, FloatArray, IntArray, as_float_array, to_host
+from solvers._core.backend import choose_backend
+from solvers._core.errors import InvalidProblemError
 from solvers._core.result import Result
 
 __all__ = [
@@ -163,6 +166,17 @@ class ClusteringResult(Result):
     labels: Array
     centers: Array
     sdp_gap: float
+
+    def predict(self, X_new: Any) -> Array:
+        """Nearest centre of new points (m, p), in their kind of array."""
+        points = as_float_array(X_new, "X_new", ndim=2, expected="an (m, p) array")
+        centers = to_host(self.centers)
+        if points.shape[1] != centers.shape[1]:
+            raise InvalidProblemError(f"X_new must have {centers.shape[1]} columns; got {points.shape[1]}")
+        backend = choose_backend("clustering", "auto", entry_named(self.entry).backends, X_new=X_new)
+        origin = centers.mean(axis=0)
+        moved = points - backend.take(origin)
+        return backend.give(backend.kernels.assign(moved, backend.take(centers - origin)))
 
 
 ClusteringResult.__module__ = "clustering"
