@@ -38,7 +38,7 @@ class PointCertificate:
     parents : (size,) int64 or None
         A spanning forest of the graph of Q (-1 at roots), which proves the same for diagonally dominant Q, more sharply.
     least : float or None
-        A number that no eigenvalue of a dense Q is below, which one Cholesky factorisation proves.
+        A number that no eigenvalue of a dense Q, balanced by powers of two, is below, which one Cholesky factorisation proves.
     """
 
     point: FloatArray
