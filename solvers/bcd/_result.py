@@ -65,7 +65,7 @@ class BCDResult(Result):
         The unpenalised constant, 0.0 where none is fitted.
     kkt : float
         Largest distance of the negative gradient from the subdifferential of the penalty, 0 at a minimum;
-        :func:`solvers.verify` recomputes it and refuses a smaller one.
+        :func:`solvers.verify` recomputes it and refuses a smaller one (where the squares of the data fit into float64).
     """
 
     support: Any

@@ -55,8 +55,8 @@ def verify_minimize_bcd(
     fun = problem.objective(flat, z)
     if math.isinf(fun):
         return _refused("x violates the bounds of the penalty")
-    kkt = problem.kkt(flat, z)
-    if not (math.isnan(kkt) or result.kkt >= kkt * (1.0 - KKT_ACCURACY) - problem.kkt_error(flat)):
+    kkt, error = problem.kkt(flat, z), problem.kkt_error(flat)
+    if math.isfinite(kkt + error) and not result.kkt >= kkt * (1.0 - KKT_ACCURACY) - error:
         return _refused(f"kkt is {result.kkt!r} and was recomputed as {kkt!r}")
     bound = problem.rebound(result.certificate, flat, z)
     return judge(
