@@ -9,8 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from clustering._ky_fan import EIGEN_ERROR, LowerBound, less_drift, multiplier_bound
+from clustering._line_bounds import is_sound_line, line_bound
 from clustering._problem import Groups, KMeansProblem
-from clustering._result import BlockProof, BlocksCertificate, MultiplierCertificate, StructuredCertificate
+from clustering._result import (
+    BlockProof,
+    BlocksCertificate,
+    LineCertificate,
+    MultiplierCertificate,
+    StructuredCertificate,
+)
 from clustering._structured_bounds import structured_bound
 from solvers._core.arrays import to_host
 from solvers._core.linalg import CHUNK_ROWS, UNIT, top_eigenvalue_sum
@@ -25,13 +32,15 @@ MOST_CUTS = 500
 GRAM_ROWS = 4_096
 
 
-def evaluate(problem: KMeansProblem, certificate: BlockProof | BlocksCertificate) -> LowerBound:
+def evaluate(problem: KMeansProblem, certificate: BlockProof | BlocksCertificate | LineCertificate) -> LowerBound:
     """The bound of a certificate, from the data; trees are evaluated in :mod:`clustering._tree_bounds`."""
     take = problem.backend.take
     if isinstance(certificate, MultiplierCertificate):
         return multiplier_bound(problem, take(certificate.multiplier))
     if isinstance(certificate, BlocksCertificate):
         return _blocks_bound(problem, certificate)
+    if isinstance(certificate, LineCertificate):
+        return line_bound(problem, certificate)
     cuts = (certificate.cuts, certificate.cut_multipliers)
     return structured_bound(Groups(problem, take(certificate.labels)), certificate.scales, *cuts)
 
@@ -69,6 +78,8 @@ def is_sound(problem: KMeansProblem, certificate: object) -> bool:
             and multiplier.dtype.kind in "biuf"
             and bool((np.abs(multiplier) < LARGEST_MULTIPLIER).all())
         )
+    if isinstance(certificate, LineCertificate):
+        return is_sound_line(problem, certificate)
     if isinstance(certificate, BlocksCertificate):
         blocks = [np.asarray(rows) for rows in certificate.blocks]
         if len(blocks) != len(certificate.proofs) or any(rows.ndim != 1 or rows.dtype.kind != "i" for rows in blocks):

@@ -10,6 +10,7 @@ import numpy as np
 
 from clustering._admm import DEFAULT_ITERATIONS, DENSE_MATRICES, solve_relaxation
 from clustering._blocks import BLOCK_TOLERANCE, bound_by_blocks
+from clustering._line import DEFAULT_PRICES, solve_on_line
 from clustering._problem import Groups, KMeansProblem, kmeans_problem
 from clustering._result import ClusteringResult
 from clustering._run import Run
@@ -100,7 +101,8 @@ def certify_kmeans(
         semidefinite relaxation itself (n x n matrices, see :func:`kmeans_sdp`). ``"blocks"``: then the relaxations of
         balanced blocks of rows; any n, about a second per 500 rows. ``"auto"``: structured, and while its gap stays
         open the relaxation (n <= 500) or blocks (n <= 5000, or any n until a ``time_limit``), these only where the gap
-        is large enough for what dividing the rows loses.
+        is large enough for what dividing the rows loses. For one feature (p = 1, NumPy arrays) ``"auto"`` compares with
+        the optimum itself, found and proved as in :func:`kmeans_sdp`.
     tol : float
         The run ends as OPTIMAL once ``gap <= tol``; otherwise as CONVERGED after the search, or once the relaxation is
         solved to ``tol``.
@@ -181,6 +183,10 @@ def certify_kmeans(
     run = Run(problem, common, method="structured", max_iter=DEFAULT_TRIALS, fixed_labels=True)
     monitor = run.monitor
     run.open(mine)
+    if method == "auto" and problem.p == 1 and chosen.device is None:
+        run.begin_phase("exact", DEFAULT_PRICES)
+        solve_on_line(run)
+        return _result(run)
     groups: Groups = monitor.x
     trials = scale_trials(groups, target=groups.cost * (1.0 - 0.5 * common.tol))
     best = None
@@ -198,8 +204,12 @@ def certify_kmeans(
     if monitor.status is None and (method == "blocks" or (method == "auto" and _blocks_pay(run))):
         run.begin_phase("blocks", problem.n)
         bound_by_blocks(run, settings.block_size)
-    monitor.finish(Status.CONVERGED)
-    result = monitor.result()
+    return _result(run)
+
+
+def _result(run: Run) -> ClusteringResult:
+    run.monitor.finish(Status.CONVERGED)
+    result = run.monitor.result()
     assert isinstance(result, ClusteringResult)
     return result
 

@@ -10,6 +10,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from clustering._ila_sdp import ila_sdp
 from clustering._kmeans_sdp import kmeans_sdp
+from clustering._likelihood import log_constant
+from clustering._mixture_result import model_of
 from solvers._core.arrays import FloatArray, IntArray
 
 __all__ = ["ILASDP", "KMeansSDP"]
@@ -210,6 +212,20 @@ class ILASDP(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         """Most likely cluster of each row."""
         check_is_fitted(self)
         return self.result_.predict(validate_data(self, X, dtype=np.float64, reset=False))
+
+    def score_samples(self, X: Any) -> FloatArray:
+        """Log density of each row under the mixture of the clusters with their shares as weights, as in GaussianMixture."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        model = model_of(self.result_)
+        shares = 0.0 if self.result_.mixing else np.log(self.weights_)
+        terms = shares - model.discriminants(X, self.means_) - log_constant(1, X.shape[1])
+        densities: FloatArray = np.logaddexp.reduce(terms, axis=1)
+        return densities
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean of ``score_samples``; ``y`` is ignored."""
+        return float(np.mean(self.score_samples(X)))
 
 
 KMeansSDP.__module__ = "clustering"

@@ -12,6 +12,7 @@ from clustering._admm import DEFAULT_ITERATIONS, DENSE_MATRICES, ADMMSettings, s
 from clustering._blocks import BlocksSettings, bound_by_blocks
 from clustering._exact import DEFAULT_NODES, ExactSettings, branch_and_bound, respecting
 from clustering._incumbent import first_labels
+from clustering._line import DEFAULT_PRICES, solve_on_line
 from clustering._links import NO_LINKS, Links, as_pairs
 from clustering._low_rank import LOW_RANK_ITERATIONS, LowRankSettings, improve_by_low_rank
 from clustering._problem import kmeans_problem
@@ -103,6 +104,8 @@ def kmeans_sdp(
         balanced blocks of rows; any n, about a second per 500 rows. ``"low-rank"`` looks for better labels in a
         non-negative factor of the relaxation; any n. ``"exact"`` divides on pairs of rows until optimality is proved; n
         up to about 500. ``"auto"``: structured, then, while the gap is open, admm (n <= 3000) or low-rank and blocks.
+        One feature (p = 1) is no hard problem: there ``"auto"`` and ``"exact"`` without links find the optimum and its
+        proof by shortest paths over intervals, any n (NumPy arrays).
     x0 : ClusteringResult, (n,) labels or (K, p) centres, optional
         Where to start; a result of ``method="admm"`` also passes on its dual point.
     tol : float
@@ -110,8 +113,8 @@ def kmeans_sdp(
         iterations are used up or the relaxation is solved to a relative primal-dual gap of ``tol`` (admm). Branch and
         bound in reasonable time needs about 1e-4.
     max_iter : int, optional
-        Restarts (structured; all of ``n_starts`` by default), iterations (admm, low-rank; 3000), blocks, or nodes
-        divided (exact; 10000).
+        Restarts (structured; all of ``n_starts`` by default), iterations (admm, low-rank; 3000), blocks, nodes divided
+        (exact; 10000) or shortest paths (exact or auto with one feature; 200).
     time_limit : float, optional
         Seconds.
     callback : callable, optional
@@ -155,14 +158,18 @@ def kmeans_sdp(
     principle. Labels that may solve it are tried first: their dual point lies on a known face and takes ten iterations
     to find where it exists.
 
+    The optimal clusters of one feature are intervals; a price per interval finds them, because the cost is convex in K.
+
     *Complexity.* Restarts O(n K p) a sweep; structured bound O(n (p + K)^2) time, O(n (p + K)) memory; ADMM O(n^3) an
-    iteration, 12 n^2 doubles.
+    iteration, 12 n^2 doubles. One feature: O(n log n) a price, a few prices, O(n) memory.
 
     References
     ----------
     J. Peng and Y. Wei, Approximating k-means-type clustering via semidefinite programming, SIAM J. Optim. 18, 2007.
     T. Iguchi, D. Mixon, J. Peterson, S. Villar, Probably certifiably correct k-means clustering, Math.
     Program. 165, 2017.
+    A. Aggarwal, B. Schieber, T. Tokuyama, Finding a minimum-weight k-link path in graphs with the concave Monge
+    property and applications, Discrete Comput. Geom. 12, 1994.
     D. Arthur and S. Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
 
     Examples
@@ -200,20 +207,26 @@ def kmeans_sdp(
     if (method == "exact" or cuts) and chosen.device is not None:
         raise BackendError("branch and bound and cuts run on NumPy arrays only; copy X to the host first")
     problem = kmeans_problem(X, n_clusters, sample_weight, chosen)
-    if method in ("admm", "exact") or cuts:
-        refuse_beyond_memory(
-            8.0 * DENSE_MATRICES * problem.n**2,
-            what=f"method={method!r} with {problem.n} rows",
-            instead="use method='blocks' or 'structured'",
-        )
     links = NO_LINKS
     if isinstance(settings, ExactSettings):
         links = Links(
             as_pairs(settings.must_link, "must_link", problem), as_pairs(settings.cannot_link, "cannot_link", problem)
         )
+    on_line = problem.p == 1 and method in ("auto", "exact") and links == NO_LINKS and chosen.device is None
+    if not on_line and (method in ("admm", "exact") or cuts):
+        refuse_beyond_memory(
+            8.0 * DENSE_MATRICES * problem.n**2,
+            what=f"method={method!r} with {problem.n} rows",
+            instead="use method='blocks' or 'structured'",
+        )
     run = Run(problem, common, method="structured", max_iter=settings.n_starts)
     first = None if x0 is None else first_labels(problem, x0)
     run.start_from(x0)
+    if on_line:
+        run.open(next(run.starts(1)) if first is None else first)
+        run.begin_phase("exact", DEFAULT_PRICES)
+        solve_on_line(run)
+        return _result(run)
     if links == NO_LINKS:
         scale = _restart(run, first, settings.n_starts, counted=method == "structured")
     else:
@@ -234,6 +247,10 @@ def kmeans_sdp(
     if method == "exact":
         run.begin_phase("exact", DEFAULT_NODES)
         branch_and_bound(run, links, scale, divide=True, certificate_bytes=settings.certificate_bytes)
+    return _result(run)
+
+
+def _result(run: Run) -> ClusteringResult:
     run.monitor.finish(Status.CONVERGED)
     result = run.monitor.result()
     assert isinstance(result, ClusteringResult)

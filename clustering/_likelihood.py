@@ -24,6 +24,7 @@ __all__ = [
     "COVARIANCE_TYPES",
     "GaussianModel",
     "Regularisation",
+    "centred",
     "fit_model",
     "group_means",
     "least_size",
@@ -74,10 +75,9 @@ class GaussianModel:
         """The negative log-likelihood at these covariances, each group around its own mean."""
         total = 0.0
         for k in range(self.n_clusters):
-            rows = self.whitened(points[labels == k], k)
+            rows = centred(points[labels == k])
             if len(rows):
-                rows = rows - rows.mean(axis=0)
-                rows = rows - rows.mean(axis=0)
+                rows = self.whitened(rows, k)
                 total += 0.5 * (len(rows) * self.log_determinants[k] + float(np.sum(rows * rows)))
                 total -= len(rows) * self.log_shares[k]
         return total
@@ -99,9 +99,19 @@ class GaussianModel:
             columns.append(0.5 * (self.log_determinants[k] + np.sum(rows * rows, axis=1)) - self.log_shares[k])
         return np.stack(columns, axis=1)
 
-    def condition(self) -> float:
-        """Largest condition number of the Cholesky factors, which the rounding errors grow with."""
-        return max(float(np.linalg.cond(factor)) for factor in self.factors)
+    def condition(self, k: int) -> float:
+        """Norm of the inverse of the correlation matrix of S_k, which rounding errors grow with, whatever the units."""
+        rows = self.factors[k] / np.linalg.norm(self.factors[k], axis=1)[:, None]
+        return float(np.linalg.svd(rows, compute_uv=False)[-1]) ** -2
+
+
+def centred(rows: FloatArray) -> FloatArray:
+    """Rows around their mean, which is subtracted twice."""
+    if len(rows) == 0:
+        return rows
+    for _ in range(2):
+        rows = rows - rows.mean(axis=0)
+    return rows
 
 
 def least_size(n: int, n_clusters: int) -> int:
@@ -118,8 +128,8 @@ def fit_model(points: FloatArray, labels: IntArray, n_clusters: int, how: Regula
     """Maximum-likelihood covariances of the groups, kept within the floor; affine invariant but for the ridge."""
     n, p = points.shape
     counts = np.bincount(labels, minlength=n_clusters)
-    centred = points - group_means(points, labels, n_clusters)[labels]
-    scatters = [centred[labels == k].T @ centred[labels == k] / max(counts[k], 1) for k in range(n_clusters)]
+    groups = [points[labels == k] - mean for k, mean in enumerate(group_means(points, labels, n_clusters))]
+    scatters = [rows.T @ rows / max(len(rows), 1) for rows in groups]
     total = points - points.mean(axis=0)
     ridge = how.ridge * max(float(np.sum(total * total)) / (n * p), np.finfo(np.float64).tiny)
     pooled = sum((counts[k] / n) * scatters[k] for k in range(n_clusters)) + ridge * np.eye(p)

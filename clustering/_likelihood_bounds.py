@@ -26,10 +26,10 @@ import scipy.linalg
 
 from clustering._bounds import evaluate, is_sound
 from clustering._ky_fan import EIGEN_ERROR
-from clustering._likelihood import GaussianModel
+from clustering._likelihood import GaussianModel, centred
 from clustering._problem import KMeansProblem, kmeans_problem
 from clustering._result import BlockProof
-from solvers._core.arrays import FloatArray
+from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.backend import Backend
 from solvers._core.linalg import UNIT
 
@@ -38,13 +38,16 @@ __all__ = [
     "LikelihoodCertificate",
     "TiedCertificate",
     "assignment_bound",
+    "is_determined",
     "nll_error",
     "tied_bound",
     "whiten",
 ]
 
-# Constant of triangular solves, norms and sums of squares of p terms.
+# Constant of norms and sums of squares of p terms.
 SOLVE_ERROR = 16
+# Share of the NLL, or of one nat per number, beyond which its rounding error leaves it undetermined.
+MEANINGLESS = 1e-2
 # Beyond this relative error of the whitening nothing is claimed.
 WORST_WHITENING = 1e-3
 
@@ -78,12 +81,39 @@ for _public in (AssignmentCertificate, TiedCertificate, LikelihoodCertificate):
     _public.__module__ = "clustering"
 
 
-def nll_error(points: FloatArray, model: GaussianModel) -> float:
-    """Bound on the rounding error of an NLL at these covariances."""
-    n, p = points.shape
-    largest = max(float(np.sum(model.whitened(points, k) ** 2)) for k in range(model.n_clusters))
-    logs = float(np.max(np.abs(model.log_determinants)) + np.max(np.abs(model.log_shares)))
-    return float(SOLVE_ERROR * UNIT * (p + 8) * model.condition() * (largest + n * p + n * logs))
+def nll_error(points: FloatArray, labels: IntArray, model: GaussianModel) -> float:
+    """Bound on the rounding error of the NLL of labels at these covariances.
+
+    Factorisation and triangular solves change entry (i, j) of S_k by at most 2 (p + 1) u sqrt(S_ii S_jj), hence quadratic
+    forms and factors of the determinant relatively by p times that and the norm of the inverse correlation matrix. Rounded
+    rows and means err by e = 8 u (|x_i| + |m_k|), which changes |z_i|^2 / 2, z_i = L_k^{-1} (x_i - m_k), by
+    |z_i|^T |L_k^{-1}| e at first order.
+    """
+    p = points.shape[1]
+    error = 0.0
+    for k in range(model.n_clusters):
+        mine = points[labels == k]
+        if len(mine) == 0:
+            continue
+        z = model.whitened(centred(mine), k)
+        inverse = np.abs(model.whitened(np.eye(p), k))
+        blur = 8.0 * UNIT * (np.abs(mine) + np.abs(mine.mean(axis=0))) @ inverse
+        error += float(np.sum(np.abs(z) * blur) + 0.5 * np.sum(blur * blur))
+        logs = abs(float(model.log_determinants[k])) + abs(float(model.log_shares[k]))
+        error += factor_error(model, k) * (float(np.sum(z * z)) + len(mine) * p)
+        error += SOLVE_ERROR * UNIT * (p + 8) * len(mine) * logs
+    return error
+
+
+def factor_error(model: GaussianModel, k: int) -> float:
+    """Relative error of |L_k^{-1} x|^2 and of a factor of det S_k."""
+    p = int(model.factors.shape[1])
+    return 4.0 * UNIT * float(p + 1) ** 2 * model.condition(k)
+
+
+def is_determined(error: float, nll: float, shape: tuple[int, ...]) -> bool:
+    """Whether an NLL with this rounding error says anything."""
+    return error <= MEANINGLESS * (abs(nll) + math.prod(shape))
 
 
 def assignment_bound(
@@ -105,9 +135,9 @@ def assignment_bound(
         farthest = float(np.max(np.sum(rows * rows, axis=1)))
         logs = abs(float(model.log_determinants[k])) + abs(float(model.log_shares[k]))
         error += UNIT * (
-            EIGEN_ERROR * n * (sizes + n * (farthest + logs))
-            + SOLVE_ERROR * (p + 8) * model.condition() * n * (farthest + p + logs)
+            EIGEN_ERROR * n * (sizes + n * (farthest + logs)) + SOLVE_ERROR * (p + 8) * n * (farthest + p + logs)
         )
+        error += factor_error(model, k) * n * (farthest + p)
     return value, error
 
 

@@ -16,6 +16,7 @@ from clustering._likelihood_bounds import (
     LikelihoodCertificate,
     TiedCertificate,
     assignment_bound,
+    is_determined,
     nll_error,
     tied_bound,
     whiten,
@@ -81,10 +82,20 @@ class LikelihoodRun:
 
     def offer(self, labels: IntArray, model: GaussianModel) -> bool:
         """Offer labels with covariances; True if they are the most likely so far."""
-        better = self.monitor.incumbent(_Answer(labels, model), -model.nll(self.points, labels) - self.constant)
+        nll = model.nll(self.points, labels)
+        better = self.monitor.x is None or -nll - self.constant > self.monitor.fun
         if better:
+            error = nll_error(self.points, labels, model)
+            if not is_determined(error, nll, self.points.shape):
+                if self.monitor.x is not None:
+                    return False
+                raise InvalidProblemError(
+                    f"covariances are singular to rounding with reg_covar={self.how.ridge!r} and floor={self.how.floor!r}; "
+                    "raise them, or drop columns"
+                )
             self.assignment, self.assignment_bound = None, math.inf
-            self.monitor.fun_slack = 8.0 * nll_error(self.points, model)
+            self.monitor.fun_slack = 2.0 * error
+            self.monitor.incumbent(_Answer(labels, model), -nll - self.constant)
         return better
 
     def open(self) -> None:

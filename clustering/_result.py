@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers._core.arrays import Array, FloatArray, IntArray
+from solvers._catalogue import entry_named
+from solvers._core.arrays import Array, FloatArray, IntArray, as_float_array, to_host
+from solvers._core.backend import choose_backend
+from solvers._core.errors import InvalidProblemError
 from solvers._core.result import Result
 
 __all__ = [
@@ -16,6 +19,7 @@ __all__ = [
     "BlocksCertificate",
     "Certificate",
     "ClusteringResult",
+    "LineCertificate",
     "MultiplierCertificate",
     "StructuredCertificate",
 ]
@@ -78,6 +82,20 @@ class BlocksCertificate:
     kind: Literal["blocks"] = "blocks"
 
 
+@dataclass(frozen=True)
+class LineCertificate:
+    """Potentials of the distinct values of one feature; see :mod:`clustering._line_bounds`.
+
+    Attributes
+    ----------
+    potentials : (m + 1,) float64
+        phi: 0, then one for each of the m distinct values in ascending order.
+    """
+
+    potentials: FloatArray
+    kind: Literal["line"] = "line"
+
+
 Decision = tuple[int, int, bool]
 
 
@@ -125,7 +143,7 @@ class TreeCertificate:
     kind: Literal["tree"] = "tree"
 
 
-Certificate = BlockProof | BlocksCertificate | TreeCertificate
+Certificate = BlockProof | BlocksCertificate | LineCertificate | TreeCertificate
 
 
 class ClusteringResult(Result):
@@ -141,17 +159,30 @@ class ClusteringResult(Result):
         Weighted means of the clusters.
     sdp_gap : float
         Relative gap between the primal and the dual value of the semidefinite relaxation, where one was solved; inf
-        otherwise. Small with an open ``gap`` means that the relaxation itself is loose.
+        otherwise. Small with an open ``gap`` means that the relaxation itself is loose. A diagnostic of the run, no claim:
+        the primal point is not kept, and :func:`solvers.verify` does not check it.
     """
 
     labels: Array
     centers: Array
     sdp_gap: float
 
+    def predict(self, X_new: Any) -> Array:
+        """Nearest centre of new points (m, p), in their kind of array."""
+        points = as_float_array(X_new, "X_new", ndim=2, expected="an (m, p) array")
+        centers = to_host(self.centers)
+        if points.shape[1] != centers.shape[1]:
+            raise InvalidProblemError(f"X_new must have {centers.shape[1]} columns; got {points.shape[1]}")
+        backend = choose_backend("clustering", "auto", entry_named(self.entry).backends, X_new=X_new)
+        origin = centers.mean(axis=0)
+        moved = points - backend.take(origin)
+        return backend.give(backend.kernels.assign(moved, backend.take(centers - origin)))
+
 
 ClusteringResult.__module__ = "clustering"
 StructuredCertificate.__module__ = "clustering"
 LeafProof.__module__ = "clustering"
+LineCertificate.__module__ = "clustering"
 TreeCertificate.__module__ = "clustering"
 BlocksCertificate.__module__ = "clustering"
 MultiplierCertificate.__module__ = "clustering"

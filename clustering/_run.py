@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from clustering._bounds import is_sound, lower_bound
+from clustering._bounds import evaluate, is_sound, lower_bound
 from clustering._incumbent import descend, fill_empty, seeded_labels
 from clustering._problem import Groups, KMeansProblem
-from clustering._result import ClusteringResult, MultiplierCertificate
+from clustering._result import ClusteringResult, LineCertificate, MultiplierCertificate
 from clustering._structured import Trial, certify, scale_trials
 from solvers._core.arrays import Array, FloatArray, to_host
 from solvers._core.linalg import UNIT
@@ -128,6 +128,10 @@ class Run:
         bound, certificate = certify(self.monitor.x, trial)
         self.scales = trial.scales
         self.monitor.prove(bound.published, certificate)
+
+    def prove(self, certificate: LineCertificate) -> None:
+        """The bound of a certificate, offered."""
+        self.monitor.prove(evaluate(self.problem, certificate).published, certificate)
 
     def labels_by_kmeans(self, rows: Array) -> Array:
         """Labels of the data found by k-means on other rows, one per point (an embedding)."""

@@ -17,7 +17,7 @@ from solvers._catalogue import entry_named
 from solvers._core.arrays import to_host
 from solvers._core.backend import choose_backend
 from solvers._core.linalg import UNIT
-from solvers._core.proofs import judge
+from solvers._core.proofs import judge, problem_arguments
 from solvers._core.result import Verification
 
 __all__ = ["verify_certify_kmeans", "verify_kmeans_sdp"]
@@ -35,18 +35,20 @@ def verify_kmeans_sdp(
     cannot_link: Any = None,
 ) -> Verification:
     """Check a result of ``kmeans_sdp``; a run with links in its options is a claim about the problem with those links."""
-    backend = choose_backend("clustering", "auto", entry_named("kmeans_sdp").backends, X=X, sample_weight=sample_weight)
-    problem = kmeans_problem(X, n_clusters, sample_weight, backend)
-    links = Links(as_pairs(must_link, "must_link", problem), as_pairs(cannot_link, "cannot_link", problem))
+    backends = entry_named("kmeans_sdp").backends
+    with problem_arguments():
+        backend = choose_backend("clustering", "auto", backends, X=X, sample_weight=sample_weight)
+        problem = kmeans_problem(X, n_clusters, sample_weight, backend)
+        links = Links(as_pairs(must_link, "must_link", problem), as_pairs(cannot_link, "cannot_link", problem))
     return _check(result, problem, links)
 
 
 def verify_certify_kmeans(result: ClusteringResult, X: Any, labels: Any, *, sample_weight: Any = None) -> Verification:
     """Check a result of ``certify_kmeans``."""
-    backend = choose_backend(
-        "clustering", "auto", entry_named("certify_kmeans").backends, X=X, labels=labels, sample_weight=sample_weight
-    )
-    problem, mine = labelled_problem(X, labels, sample_weight, backend)
+    backends = entry_named("certify_kmeans").backends
+    with problem_arguments():
+        backend = choose_backend("clustering", "auto", backends, X=X, labels=labels, sample_weight=sample_weight)
+        problem, mine = labelled_problem(X, labels, sample_weight, backend)
     if not np.array_equal(_kept(problem, to_host(result.labels)), to_host(mine)):
         return Verification(False, math.nan, -math.inf, math.inf, "infeasible: the labels are not the ones given")
     return _check(result, problem, NO_LINKS)

@@ -13,13 +13,14 @@ from clustering._likelihood_bounds import (
     AssignmentCertificate,
     LikelihoodCertificate,
     assignment_bound,
+    is_determined,
     nll_error,
     tied_bound,
 )
 from clustering._mixture_result import GaussianClusteringResult, model_of
 from clustering._problem import KMeansProblem
 from solvers._core.arrays import FloatArray, to_host
-from solvers._core.proofs import judge
+from solvers._core.proofs import judge, problem_arguments
 from solvers._core.result import Verification
 
 __all__ = ["verify_ila_sdp"]
@@ -38,8 +39,9 @@ def verify_ila_sdp(
     reg_covar: float = 1e-6,
 ) -> Verification:
     """Check a result of ``ila_sdp``; ``floor`` and ``reg_covar`` shape the answer, not what is claimed of it."""
-    how = regularisation(covariance_type, mixing, floor, reg_covar)
-    problem = likelihood_problem(X, n_clusters)
+    with problem_arguments():
+        how = regularisation(covariance_type, mixing, floor, reg_covar)
+        problem = likelihood_problem(X, n_clusters)
     points = np.ascontiguousarray(problem.host_points)
     wrong = _wrong_answer(result, problem, covariance_type, mixing)
     if wrong:
@@ -50,8 +52,10 @@ def verify_ila_sdp(
         return Verification(False, math.nan, math.inf, math.inf, "infeasible: a covariance is not positive definite")
     labels = np.asarray(result.labels, dtype=np.int64)
     constant = log_constant(problem.n, problem.p)
-    fun = -model.nll(points, labels) - constant
-    slack = 8.0 * nll_error(points, model)
+    nll, error = model.nll(points, labels), nll_error(points, labels, model)
+    fun, slack = -nll - constant, 2.0 * error
+    if not is_determined(error, nll, points.shape):
+        return Verification(False, fun, math.inf, math.inf, "infeasible: covariances are singular to rounding")
     wrong = _wrong_parameters(result, problem, points, labels)
     certificate = result.certificate
     if not wrong and not _assignment_holds(result, points, model, certificate, constant):

@@ -19,6 +19,7 @@ def _points() -> tuple[np.ndarray, np.ndarray]:
 def kmeans_sdp() -> None:
     """Every method."""
     points = _points()[0]
+    run_kmeans_sdp(points[:, :1], 3, rng=0, backend="numba")
     for method in ("admm", "low-rank", "blocks", "exact"):
         options = {"block_size": 7} if method == "blocks" else None
         run_kmeans_sdp(points, 3, method=method, tol=0.0, max_iter=1, rng=0, backend="numba", options=options)
@@ -27,6 +28,7 @@ def kmeans_sdp() -> None:
 def certify_kmeans() -> None:
     """The structured certificate."""
     run_certify_kmeans(*_points(), backend="numba")
+    run_certify_kmeans(_points()[0][:, :1], _points()[1], backend="numba")
 
 
 def ila_sdp() -> None:

@@ -21,7 +21,7 @@ from matching._proved import (
 )
 from matching._result import MatchingCertificate, MatchingResult, PolicyTables
 from solvers._core.arrays import FloatArray
-from solvers._core.proofs import judge
+from solvers._core.proofs import judge, problem_arguments
 from solvers._core.result import Verification
 
 __all__ = ["verify_match_online"]
@@ -37,7 +37,8 @@ def verify_match_online(
     result: MatchingResult, instance: Any, *, scaling: str = "auto", salvage: bool = True
 ) -> Verification:
     """Check a result of ``match_online``."""
-    check_problem(instance, scaling, salvage)
+    with problem_arguments():
+        check_problem(instance, scaling, salvage)
     certificate = result.certificate
     wrong = (
         _wrong_claim(result, instance, scaling, salvage)

@@ -10,7 +10,7 @@ import numpy as np
 from ranking._precedence import PrecedenceRanking, precedence_scores
 from ranking._precedence_bounds import VERIFY, cycles_are_sound, linear_bound
 from solvers._core.linalg import UNIT
-from solvers._core.proofs import judge
+from solvers._core.proofs import judge, problem_arguments
 from solvers._core.result import Verification
 
 __all__ = ["verify_rank_linear"]
@@ -18,7 +18,8 @@ __all__ = ["verify_rank_linear"]
 
 def verify_rank_linear(result: PrecedenceRanking, scores: Any) -> Verification:
     """Objective by positions, bound from the cycles of the certificate."""
-    matrix, _ = precedence_scores(scores)
+    with problem_arguments():
+        matrix, _ = precedence_scores(scores)
     n = len(matrix)
     bound = math.inf
     if cycles_are_sound(result.certificate, n):

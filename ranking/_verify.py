@@ -16,7 +16,7 @@ from ranking._rank_tsp_batch import RankingBatch, padded
 from ranking._result import BranchCertificate, MomentCertificate, RankingResult
 from solvers._core.arrays import FloatArray, to_host
 from solvers._core.linalg import UNIT
-from solvers._core.proofs import damage, judge
+from solvers._core.proofs import damage, judge, problem_arguments
 from solvers._core.result import Status, Verification
 
 __all__ = ["plain_costs", "proved", "verify_rank_tsp", "verify_rank_tsp_batch"]
@@ -32,7 +32,12 @@ def verify_rank_tsp(
     maximize: bool = True,
 ) -> Verification:
     """Check a result of ``rank_tsp``."""
-    problem = path_problem(scores, start, end, closed, maximize)
+    with problem_arguments():
+        problem = path_problem(scores, start, end, closed, maximize)
+        if not isinstance(problem.scores, Factors):
+            costs = problem.sign * problem.scores
+            np.fill_diagonal(costs, 0.0)
+            problem.refuse(int(np.isnan(costs).sum()), int(np.isneginf(costs).sum()), 0.0)
     bound = problem.sign * proved(problem, result.certificate)
     worst = -math.inf if problem.maximize else math.inf
     if result.x is None:
@@ -66,7 +71,8 @@ def verify_rank_tsp_batch(
     maximize: bool = True,
 ) -> Verification:
     """Check every group of a result of ``rank_tsp_batch``; ``fun`` and ``bound`` are sums over the groups."""
-    table, sizes = padded(scores if isinstance(scores, (list, tuple)) else to_host(scores), lengths)
+    with problem_arguments():
+        table, sizes = padded(scores if isinstance(scores, (list, tuple)) else to_host(scores), lengths)
     if not (np.array_equal(sizes, result.lengths) and np.array_equal(to_host(result.x), result.order)):
         return Verification(False, math.nan, math.nan, math.inf, "the group sizes differ, or x and order")
     wrong = _batch_damage(result)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,7 +20,7 @@ from solvers._core.result import NEGLIGIBLE, Result, Sense, Status, Verification
 if TYPE_CHECKING:
     import cvxpy
 
-__all__ = ["damage", "judge", "reference_model", "verify"]
+__all__ = ["damage", "judge", "problem_arguments", "reference_model", "verify"]
 
 
 # What reading a result of wrong types, or evaluating a certificate of absurd values, may raise.
@@ -33,7 +35,9 @@ UNREADABLE = (
     np.linalg.LinAlgError,
     NumbaError,
 )
-CHECKED_FIELDS = ("x", "fun", "bound", "gap", "sense", "status", "success", "tol", "certificate")
+CHECKED_FIELDS = ("x", "fun", "bound", "gap", "scale", "sense", "status", "success", "tol", "certificate")
+# Relative rounding of the size of a problem, which only enters gaps.
+SCALE_ROUNDING = 1e-9
 
 
 def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
@@ -53,13 +57,14 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     -------
     Verification
         True iff the answer is feasible, ``fun`` is right within rounding, ``bound`` is no stronger than the re-established
-        one, and ``gap``, ``success`` and an OPTIMAL status follow from them. Counts, times and messages are not checked.
+        one, and ``gap``, ``scale``, ``success`` and an OPTIMAL status follow. A family's own numbers are checked unless its
+        Result calls them diagnostics. Counts, times, the history and messages are no claims.
 
     Raises
     ------
-    TypeError, SolversError
-        Problem arguments that do not fit the entry's signature, values that it would refuse, or something that is no
-        Result. Arguments of a kind that the entry does not take give a false Verification, whose message says so.
+    TypeError, ValueError, SolversError
+        Something that is no Result; problem arguments that do not fit the entry's signature, or of a kind or value that the
+        entry refuses: what the entry itself raises for them. A result that cannot be read is false instead.
 
     Examples
     --------
@@ -90,9 +95,21 @@ def verify(result: Result, *args: Any, **problem_options: Any) -> Verification:
     except SolversError:
         raise
     except UNREADABLE as error:
+        if getattr(error, "about_the_problem", False):
+            raise
         what = f"the result cannot be checked: {type(error).__name__}: {error}"
         return Verification(False, math.nan, math.nan, math.inf, what)
     return verification
+
+
+@contextmanager
+def problem_arguments() -> Iterator[None]:
+    """What is raised inside concerns the problem and not the result, so that :func:`verify` passes it on."""
+    try:
+        yield
+    except Exception as error:
+        error.about_the_problem = True  # type: ignore[attr-defined]
+        raise
 
 
 def reference_model(name: str, *args: Any, **problem_options: Any) -> cvxpy.Problem:
@@ -121,7 +138,7 @@ def damage(result: Result) -> str:
     missing = [name for name in CHECKED_FIELDS if name not in result]
     if missing:
         return f"the result lacks {', '.join(missing)}"
-    for name in ("fun", "bound", "gap", "tol"):
+    for name in ("fun", "bound", "gap", "scale", "tol"):
         if not isinstance(result[name], float):
             return f"{name} must be a float; got {result[name]!r}"
     status: object = result["status"]
@@ -166,6 +183,8 @@ def judge(
         verdict = f"fun is {result.fun!r} and was recomputed as {fun!r}"
     elif not supported:
         verdict = f"bound is {result.bound!r} and only {bound!r} could be re-established"
+    elif not abs(result.scale - scale) <= SCALE_ROUNDING * abs(scale):
+        verdict = f"scale is {result.scale!r} and was recomputed as {scale!r}"
     elif not (
         result.gap == claimed_gap
         or (math.isfinite(claimed_gap) and abs(result.gap - claimed_gap) <= 1e-9 * max(claimed_gap, NEGLIGIBLE))

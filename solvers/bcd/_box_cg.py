@@ -13,10 +13,14 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
+from typing import Any
+
+import scipy.sparse
 
 from solvers._core.arrays import Array, FloatArray, to_host
 from solvers._core.monitor import Monitor
 from solvers._core.result import Status
+from solvers.bcd._device_matrix import DeviceMatrix
 from solvers.bcd._problem import Composite
 from solvers.bcd._quadratic import Quadratic
 from solvers.bcd._run import Run, shrink_wanted
@@ -29,6 +33,8 @@ ITERATIONS = 200
 # Curvature along a direction below this share of the largest is taken for none, unless the gradient has vanished, too.
 FLAT = 1e-13
 VANISHED = 1e-10
+# Diagonal entries whose reciprocal roots would leave float64's range in products.
+LEAST_CURVATURE = 1e-200
 # Held coordinates are released where their pull exceeds this multiple of the others' gradient.
 PROPORTION = 1.0
 
@@ -51,17 +57,16 @@ class BoxCG:
         xp = self.xp
         self._l2 = self._there(term.l2)
         diagonal = self._there(loss.lipschitz) + self._l2
-        most = float(xp.max(diagonal))
-        # Flat coordinates keep the scale of the others.
-        self._scale = 1.0 / xp.sqrt(xp.where(diagonal > FLAT * most, diagonal, xp.ones_like(diagonal) * (most or 1.0)))
+        self._scale, rows = self._scaling(diagonal)
         linear = self._there(term.lam)
         c = self._there(loss.host_c) - xp.where(self._there(term.lower) >= 0, linear, -linear)
         self._c = c * self._scale
         self._lower, self._upper = self._there(term.lower) / self._scale, self._there(term.upper) / self._scale
         self._y = self._there(x) / self._scale
         sizes = self._there(loss.row_sums) + self._l2
-        # Gershgorin's discs of D^{-1} Q, which has the eigenvalues of the scaled matrix.
-        self._step = 1.0 / max(float(xp.max(sizes * self._scale * self._scale)), FLAT)
+        # Gershgorin's discs of the scaled matrix, and of D^{-1} Q, which has the same eigenvalues.
+        discs = min(float(xp.max(rows)), float(xp.max(sizes * self._scale * self._scale)))
+        self._step = 1.0 / max(discs, FLAT)
         self._g = self._product(self._y) - self._c
         self._p: Array = None
         self._size = math.sqrt(float(xp.sum(self._c * self._c))) or 1.0
@@ -69,6 +74,30 @@ class BoxCG:
 
     def _there(self, values: FloatArray) -> Array:
         return self.xp.asarray(values) if self._device is None else self.xp.asarray(values, device=self._device)
+
+    def _scaling(self, diagonal: Array) -> tuple[Array, Array]:
+        """One over the roots of the diagonal, and the sums of the absolute rows of the matrix that it scales.
+
+        Flat coordinates keep the scale of the others: those without curvature, and those whose curvature is rounding, as
+        their rows show, which no semidefinite matrix scaled to a unit diagonal can have.
+        """
+        xp = self.xp
+        size = int(diagonal.shape[0])
+        most = float(xp.max(diagonal)) or 1.0
+        flat = diagonal <= LEAST_CURVATURE
+        for _ in range(2):
+            scale = 1.0 / xp.sqrt(xp.where(flat, xp.full_like(diagonal, most), diagonal))
+            rows = scale * (self._absolute(scale) + self._l2 * scale)
+            flat = flat | ~(rows <= 2.0 * size)
+        return scale, rows
+
+    def _absolute(self, x: Array) -> Array:
+        """|Q| x."""
+        matrix = self._matrix
+        if isinstance(matrix, DeviceMatrix):
+            return matrix.absolute_product(x)
+        sizes: Any = abs(matrix) if scipy.sparse.issparse(matrix) else self.xp.abs(matrix)  # type: ignore[arg-type]
+        return sizes @ x
 
     def _product(self, y: Array) -> Array:
         x = y * self._scale

@@ -2,7 +2,7 @@
 
 Diagonally dominant matrices whose components all have a row of positive slack get a spanning forest, grown breadth first from
 those rows. Others get about (2 diag Q - |Q|)^{-1} 1, if conjugate gradients find it positive. Dense ones that are too large for
-all their eigenvalues get half of an estimate of the least one, by inverse iteration.
+all their eigenvalues, or in units too different for these, get half of an estimate of the least one, by inverse iteration.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import scipy.sparse
 
 from solvers._core.arrays import Array, FloatArray, IntArray, freeze, host_namespace, to_host
 from solvers._core.jit import njit
-from solvers.bcd._least_eigenvalue import factor_shifted, rounding_of_factors
-from solvers.bcd._quadratic import DENSE_CHECK, Quadratic, compressed
+from solvers.bcd._least_eigenvalue import balanced, factor_shifted, rounding_of_factors
+from solvers.bcd._quadratic import Quadratic, compressed
 from solvers.bcd._quadratic_certificate import Definiteness
 
 __all__ = ["propose_definiteness"]
@@ -45,7 +45,7 @@ def propose_definiteness(loss: Quadratic) -> Definiteness:
 def needs_factors(loss: Quadratic) -> bool:
     """Whether only a factorisation may prove Q definite."""
     dense = loss.sparse is None and loss.device is None and loss.dense is not None
-    return dense and DENSE_CHECK < loss.size <= LARGEST_FACTORISED and not loss.curvature > 0
+    return dense and loss.size <= LARGEST_FACTORISED and not loss.curvature > 0
 
 
 def seconds_of_factors(loss: Quadratic) -> float:
@@ -54,9 +54,9 @@ def seconds_of_factors(loss: Quadratic) -> float:
 
 
 def _least_eigenvalue(loss: Quadratic) -> float | None:
-    """Half of the least eigenvalue, about, or what rounding leaves of it."""
-    Q: FloatArray = loss.dense
-    rounding = rounding_of_factors(loss.lipschitz)
+    """Half of the least eigenvalue of the balanced matrix, about, or what rounding leaves of it."""
+    Q, _ = balanced(loss.dense)
+    rounding = rounding_of_factors(np.diagonal(Q))
     factor = factor_shifted(Q, 4.0 * rounding)
     if factor is None:
         return None

@@ -21,6 +21,10 @@ from solvers.bcd._result import BCDResult
 __all__ = ["BCDLasso", "BCDLogisticRegression"]
 
 
+def _weights(sample_weight: Any) -> FloatArray | None:
+    return None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+
+
 def _announce(result: BCDResult) -> None:
     if not result.success:
         warnings.warn(
@@ -30,6 +34,8 @@ def _announce(result: BCDResult) -> None:
 
 class BCDLasso(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Lasso, ``|y - X w - c|^2 / (2 n) + alpha |w|_1``, with a certified gap.
+
+    Sample weights v make it ``sum_i v_i (y_i - x_i^T w - c)^2 / (2 sum_i v_i) + alpha |w|_1``, as in scikit-learn.
 
     Parameters
     ----------
@@ -58,12 +64,15 @@ class BCDLasso(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.tol = tol
         self.max_iter = max_iter
 
-    def fit(self, X: Any, y: Any) -> BCDLasso:
-        """Fit to rows X (n, p), dense or sparse, and targets y (n,)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BCDLasso:
+        """Fit to rows X (n, p), dense or sparse, and targets y (n,); a row of weight w counts as w equal rows."""
         X, y = validate_data(self, X, y, accept_sparse="csc", dtype=np.float64, y_numeric=True)
         alpha = check_number("alpha", self.alpha, low=0.0)
-        loss = LeastSquares(X, np.asarray(y, dtype=np.float64), fit_intercept=self.fit_intercept)
-        result = minimize_bcd(loss, L1(len(y) * alpha), tol=self.tol, max_iter=self.max_iter)
+        weights = _weights(sample_weight)
+        y = np.asarray(y, dtype=np.float64)
+        loss = LeastSquares(X, y, sample_weight=weights, fit_intercept=self.fit_intercept)
+        rows = len(y) if weights is None else float(np.sum(weights))
+        result = minimize_bcd(loss, L1(rows * alpha), tol=self.tol, max_iter=self.max_iter)
         _announce(result)
         self.coef_, self.intercept_ = result.x, result.intercept
         self.n_iter_, self.result_ = max(result.nit, 1), result
@@ -84,7 +93,7 @@ class BCDLasso(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 class BCDLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Sparse logistic regression for two classes, with a certified gap.
 
-    Minimises ``|w|_1 + C sum_i log(1 + exp(-y_i (x_i^T w + c)))``.
+    Minimises ``|w|_1 + C sum_i v_i log(1 + exp(-y_i (x_i^T w + c)))`` with sample weights v, ones by default.
 
     Parameters
     ----------
@@ -114,8 +123,8 @@ class BCDLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.tol = tol
         self.max_iter = max_iter
 
-    def fit(self, X: Any, y: Any) -> BCDLogisticRegression:
-        """Fit to rows X (n, p), dense or sparse, and labels y (n,) of two classes."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BCDLogisticRegression:
+        """Fit to rows X (n, p), dense or sparse, and labels y (n,) of two classes; a row of weight w counts as w equal rows."""
         X, y = validate_data(self, X, y, accept_sparse="csc", dtype=np.float64)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -124,7 +133,8 @@ class BCDLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         if len(self.classes_) < 2:
             raise ValueError(f"This solver needs samples of two classes; y contains one class: {self.classes_[0]!r}")
         C = check_number("C", self.C, low=0.0, strict=True, finite=False)
-        loss = Logistic(X, 2.0 * codes - 1.0, fit_intercept=self.fit_intercept)
+        weights = _weights(sample_weight)
+        loss = Logistic(X, 2.0 * codes - 1.0, sample_weight=weights, fit_intercept=self.fit_intercept)
         result = minimize_bcd(loss, L1(1.0 / C), tol=self.tol, max_iter=self.max_iter)
         _announce(result)
         self.coef_, self.intercept_ = result.x[None, :], np.atleast_1d(result.intercept)

@@ -127,7 +127,7 @@ class LinearLoss(Loss):
             if smallest < 0:
                 raise InvalidProblemError(f"sample_weight must be non-negative; got {smallest!r}")
             if not 0 < total < math.inf:
-                raise InvalidProblemError("sample_weight must have a positive entry and a finite sum")
+                raise InvalidProblemError("sample_weight must not be zero everywhere, and have a finite sum")
 
     @property
     def xp(self) -> ModuleType:

@@ -25,6 +25,8 @@ __all__ = ["Composite", "DualView", "composite", "is_free"]
 
 
 LEVEL_MARGIN = 4.0
+# Of the columns of A, for their squares and products with scores to stay in float64.
+LARGEST_NORM = 1e120
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,20 @@ class Composite:
         if isinstance(self.loss, Quadratic) and isinstance(term, SeparableTerm):
             return _largest_distance(x, gradient, term.lam, term.l2, np.asarray(term.lower), np.asarray(term.upper))
         return float(np.max(term.distance(x, gradient)))
+
+    def kkt_error(self, x: FloatArray) -> float:
+        """Bound on the rounding error of ``kkt``, by Cauchy's inequality for the columns of A, |a_j| = sqrt(L_j).
+
+        Infinite where squares of the columns may leave float64's range.
+        """
+        loss = self.loss
+        norms = np.sqrt(loss.lipschitz)
+        if not 1.0 / LARGEST_NORM < float(np.max(norms, initial=0.0)) < LARGEST_NORM:
+            return math.inf
+        size = float(norms @ (np.abs(x) + np.abs(self.term.start()))) + 2.0 * math.sqrt(2.0 * abs(self.start_value))
+        direct = float(np.max(np.abs(loss.host_c), initial=0.0)) if isinstance(loss, Quadratic) else 0.0
+        terms = loss.size + (loss.design.n if isinstance(loss, LinearLoss) else 0) + 64
+        return 64 * np.finfo(float).eps * terms * (float(np.max(norms, initial=0.0)) * size + direct)
 
     @cached_property
     def _linear(self) -> LinearCertifier:

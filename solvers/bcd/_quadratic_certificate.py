@@ -29,7 +29,7 @@ from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
 from solvers.bcd._certificate import SUBNORMAL, UNDERFLOW, LowerBound
-from solvers.bcd._least_eigenvalue import least_eigenvalue_exceeds
+from solvers.bcd._least_eigenvalue import balanced, least_eigenvalue_exceeds
 from solvers.bcd._quadratic import Quadratic, compressed
 from solvers.bcd._separable_term import SeparableTerm
 from solvers.bcd._spanning_forest import SpanningForest, spanning_forest
@@ -79,10 +79,13 @@ class QuadraticCertifier:
         slack = float(np.sum(size * error)) + 64 * UNIT * float(np.sum(size * most))
         plane = Plane(loss.host_c - image, error, energy, slack)
         sums = self.sound_weights(proof.weights)
-        least = max(loss.curvature, self._eigenvalue(proof.least))
-        if sums is None and not least > 0:
+        balance = self._balance(proof.least)
+        if sums is None and balance is None and not loss.curvature > 0:
             return self._by_radius(point, plane)
-        bounds = [self._by_curvature(point, plane, q, least, proof.weights, sums) for q in self._splits(point, plane.q)]
+        splits = self._splits(point, plane.q)
+        bounds = [self._by_curvature(point, plane, q, balance, proof.weights, sums) for q in splits]
+        if balance is not None and not loss.curvature > 0:
+            bounds.append(self._by_radius(point, plane))
         return max(bounds, key=lambda bound: bound.published)
 
     # -- what bounds the inverse ---------------------------------------------------------------------------------
@@ -103,16 +106,19 @@ class QuadraticCertifier:
         assert found is None or isinstance(found, SpanningForest)
         return found
 
-    def _eigenvalue(self, least: float | None) -> float:
-        """``least`` where it has been proved to be no more than the least eigenvalue; kept with the data."""
+    def _balance(self, least: float | None) -> FloatArray | None:
+        """h > 0 with Q >= diag(h)^2, where it is proved that the balanced Q has no eigenvalue below ``least``; kept with Q."""
         loss = self.loss
         if not isinstance(least, float) or loss.dense is None or loss.device is not None:
-            return -math.inf
-        checked, holds = loss.proofs.get("least", (math.nan, False))
+            return None
+        balance: FloatArray | None
+        checked, balance = loss.proofs.get("least", (math.nan, None))
         if checked != least:
-            holds = least_eigenvalue_exceeds(loss.dense, least)
-            loss.proofs["least"] = least, holds
-        return least if holds else -math.inf
+            matrix, units = balanced(loss.dense)
+            holds = least_eigenvalue_exceeds(matrix, least)
+            balance = units * (math.sqrt(least) * (1.0 - 4.0 * UNIT)) if holds else None
+            loss.proofs["least"] = least, balance
+        return balance
 
     def sound_weights(self, weights: FloatArray | None) -> FloatArray | None:
         """s = (2 diag Q - |Q|) w, rounded down, if w and s are positive."""
@@ -171,7 +177,7 @@ class QuadraticCertifier:
         point: FloatArray,
         plane: Plane,
         inside: FloatArray,
-        least: float,
+        balance: FloatArray | None,
         weights: FloatArray | None,
         sums: FloatArray | None,
     ) -> LowerBound:
@@ -184,8 +190,10 @@ class QuadraticCertifier:
         if sums is not None:
             assert weights is not None
             charge = min(charge, 0.5 * float(np.sum(size * (weights * float(np.max(size / sums))))))
-        if least > 0:
-            charge = min(charge, 0.5 * float(np.sum(size * (size / least))))
+        if self.loss.curvature > 0:
+            charge = min(charge, 0.5 * float(np.sum(size * (size / self.loss.curvature))))
+        if balance is not None:
+            charge = min(charge, 0.5 * float(np.sum((size / balance) ** 2)))
         # Divided before they are squared: small residuals over a small Q need not be a small charge.
         charge += 8 * SUBNORMAL * len(size)
         value = plane.energy - exact.value - float(np.sum(v * point)) - charge * (1 + 1e-12)

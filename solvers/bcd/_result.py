@@ -38,7 +38,7 @@ class PointCertificate:
     parents : (size,) int64 or None
         A spanning forest of the graph of Q (-1 at roots), which proves the same for diagonally dominant Q, more sharply.
     least : float or None
-        A number that no eigenvalue of a dense Q is below, which one Cholesky factorisation proves.
+        A number that no eigenvalue of a dense Q, balanced by powers of two, is below, which one Cholesky factorisation proves.
     """
 
     point: FloatArray
@@ -64,7 +64,8 @@ class BCDResult(Result):
     intercept : float or (K,) float64
         The unpenalised constant, 0.0 where none is fitted.
     kkt : float
-        Largest distance of the negative gradient from the subdifferential of the penalty.
+        Largest distance of the negative gradient from the subdifferential of the penalty, 0 at a minimum;
+        :func:`solvers.verify` recomputes it and refuses a smaller one (where the squares of the data fit into float64).
     """
 
     support: Any

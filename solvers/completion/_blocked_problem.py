@@ -16,7 +16,7 @@ from solvers._core.options import check_choice, check_integer, check_number
 from solvers.completion import _blocks as tasks
 from solvers.completion._biases import shrunk_effects
 from solvers.completion._blocks import BlockedMatrix, Frame
-from solvers.completion._observations import holdout_count
+from solvers.completion._observations import checked_holdout
 from solvers.completion._problem import refuse_extreme
 
 __all__ = ["BlockedProblem", "as_blocked", "blocked_problem"]
@@ -211,12 +211,7 @@ def _split(
 ) -> tuple[BlockedMatrix, HeldOut]:
     """Separate a random fraction of the entries, or those at the (row, column) pairs ``chosen``."""
     n = matrix.shape[1]
-    share = check_number("holdout", holdout, low=0.0)
-    if share >= 1.0:
-        raise ValueError(f"holdout must be a fraction below 1; got {holdout!r}")
-    count = holdout_count(matrix.size, share)
-    if share > 0 and count >= matrix.size:
-        raise InvalidProblemError(f"holdout={holdout!r} leaves none of the {matrix.size} observed entries to fit")
+    count = checked_holdout(matrix.size, holdout)
     if chosen is None:
         keys = _drawn(matrix, count, rng or np.random.default_rng())
     else:

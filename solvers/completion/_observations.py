@@ -16,7 +16,7 @@ from solvers._core.arrays import FloatArray, IntArray, as_float_array, freeze, k
 from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import check_choice, check_integer, check_number
 
-__all__ = ["Observations", "data_at_home", "holdout_count", "read_observations", "split_holdout"]
+__all__ = ["Observations", "checked_holdout", "data_at_home", "read_observations", "split_holdout"]
 
 TOO_LARGE = 2**31 - 1
 
@@ -128,12 +128,7 @@ def split_holdout(
     observed: Observations, holdout: Any, rng: np.random.Generator, chosen: Any = None
 ) -> tuple[Observations, Observations]:
     """Separate a random fraction of the entries, or those at the (row, column) pairs ``chosen``."""
-    share = check_number("holdout", holdout, low=0.0)
-    if share >= 1.0:
-        raise ValueError(f"holdout must be a fraction below 1; got {holdout!r}")
-    count = holdout_count(observed.size, share)
-    if share > 0 and count >= observed.size:
-        raise InvalidProblemError(f"holdout={holdout!r} leaves none of the {observed.size} observed entries to fit")
+    count = checked_holdout(observed.size, holdout)
     out = np.zeros(observed.size, dtype=bool)
     if chosen is None:
         if count:
@@ -155,9 +150,15 @@ def split_holdout(
     return (observed, observed.keep(out)) if not count else (observed.keep(~out), observed.keep(out))
 
 
-def holdout_count(size: int, share: float) -> int:
-    """Number of entries held out; at least one where a share is asked for."""
-    return max(1, round(share * size)) if share > 0 else 0
+def checked_holdout(size: int, holdout: Any) -> int:
+    """Number of entries to hold out, at least one where a share is asked for, after validation."""
+    share = check_number("holdout", holdout, low=0.0)
+    if share >= 1.0:
+        raise ValueError(f"holdout must be a fraction below 1; got {holdout!r}")
+    count = max(1, round(share * size)) if share > 0 else 0
+    if share > 0 and count >= size:
+        raise InvalidProblemError(f"holdout={holdout!r} leaves none of the {size} observed entries to fit")
+    return count
 
 
 def _from_sparse(A: Any, weights: Any) -> tuple[tuple[int, int], IntArray, IntArray, FloatArray, FloatArray | None]:

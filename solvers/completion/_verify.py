@@ -10,14 +10,14 @@ import numpy as np
 
 from solvers._core.arrays import FloatArray
 from solvers._core.errors import InvalidProblemError
-from solvers._core.proofs import judge
+from solvers._core.proofs import judge, problem_arguments
 from solvers._core.result import Verification
 from solvers.completion._blocked_certificate import blocked_dual_bound, blocked_objective
 from solvers.completion._blocked_problem import BlockedProblem, as_blocked, blocked_problem
 from solvers.completion._blocks import BlockedMatrix
 from solvers.completion._certificate import DualBound, DualCertificate, dual_bound, objective
 from solvers.completion._claims import blocked_claim, unsupported_claim
-from solvers.completion._observations import data_at_home, read_observations, split_holdout
+from solvers.completion._observations import checked_holdout, data_at_home, read_observations, split_holdout
 from solvers.completion._problem import CompletionProblem, completion_problem
 from solvers.completion._result import CompletionResult, at_home
 
@@ -42,21 +42,25 @@ def verify_complete_matrix(
     duplicates: str = "error",
 ) -> Verification:
     """Check a result of ``complete_matrix``."""
-    matrix = as_blocked(A)
+    with problem_arguments():
+        matrix = as_blocked(A)
     if matrix is not None:
         return _verify_blocked(
             result, matrix, rank, weights=weights, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta,
             biases=biases, holdout=holdout, duplicates=duplicates,
         )  # fmt: skip
     result = at_home(result)
-    everything = read_observations(*data_at_home(A, weights), duplicates)
+    with problem_arguments():
+        everything = read_observations(*data_at_home(A, weights), duplicates)
+        checked_holdout(everything.size, holdout)
     try:
         observed, held = split_holdout(everything, holdout, np.random.default_rng(0), chosen=result.holdout_index)
     except InvalidProblemError as reason:
         return _refused(str(reason))
-    problem = completion_problem(
-        observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
-    )
+    with problem_arguments():
+        problem = completion_problem(
+            observed, held, rank, reg=reg, reg_scaling=reg_scaling, loss=loss, delta=delta, biases=biases
+        )
     threshold = float(result.delta) if problem.delta is None else problem.delta
     wrong = _wrong_answer(result, problem, threshold) or unsupported_claim(result, problem, threshold)
     if wrong:
@@ -77,6 +81,8 @@ def verify_complete_matrix(
 
 
 def _verify_blocked(result: CompletionResult, matrix: BlockedMatrix, rank: int, **options: Any) -> Verification:
+    with problem_arguments():
+        checked_holdout(matrix.size, options["holdout"])
     try:
         problem = blocked_problem(matrix, rank, **options, chosen=result.holdout_index)
     except InvalidProblemError as reason:

@@ -44,8 +44,12 @@ def random_dominant(rng, *, boxed=False):
     return bcd.Quadratic(scipy.sparse.csr_array(Q), c), penalty
 
 
+def dense(loss):
+    return loss.dense if loss.sparse is None else loss.sparse.toarray()
+
+
 def exact_objective(loss, x):
-    Q = [[Fraction(float(v)) for v in row] for row in loss.sparse.toarray()]
+    Q = [[Fraction(float(v)) for v in row] for row in dense(loss)]
     c = [Fraction(float(v)) for v in loss.host_c]
     x = [v if isinstance(v, Fraction) else Fraction(float(v)) for v in x]
     n = len(x)
@@ -57,7 +61,7 @@ def exact_minimiser(loss):
     n = loss.size
     rows = [
         [Fraction(float(v)) for v in row] + [Fraction(float(b))]
-        for row, b in zip(loss.sparse.toarray(), loss.host_c, strict=True)
+        for row, b in zip(dense(loss), loss.host_c, strict=True)
     ]
     for i in range(n):
         if rows[i][i] <= 0:
@@ -296,6 +300,29 @@ def test_large_dense_quadratics_are_proved_definite_by_a_factorisation():
     assert not solvers.verify(boasting, loss)
     indefinite = bcd.Quadratic(loss.dense - 1.01 * np.linalg.eigvalsh(loss.dense)[0] * np.eye(n), loss.host_c)
     assert solvers.minimize_bcd(indefinite).bound == -np.inf
+
+
+@pytest.mark.parametrize("decades", [0, 8, 20, 100])
+def test_units_of_coordinates_do_not_matter(decades):
+    """Diagonals spread over twice as many decades: found, and proved against the minimum in rational arithmetic."""
+    rng = np.random.default_rng(decades)
+    for _ in range(12):
+        n = int(rng.integers(2, 8))
+        B = rng.normal(size=(n, 2 * n))
+        units = 10.0 ** -(decades * rng.random(n))
+        Q = units[:, None] * (B @ B.T) * units
+        loss = bcd.Quadratic(np.tril(Q) + np.tril(Q, -1).T, units * rng.normal(size=n))
+        result = solvers.minimize_bcd(loss)
+        assert result.status is solvers.Status.OPTIMAL
+        least = exact_objective(loss, exact_minimiser(loss))
+        assert Fraction(float(result.bound)) <= least <= Fraction(float(result.fun)) * (1 - Fraction(1, 10**12))
+        assert solvers.verify(result, loss).ok
+        boxed = solvers.minimize_bcd(loss, bcd.Box(-0.2 / units, 0.2 / units))
+        assert boxed.status is solvers.Status.OPTIMAL
+        assert solvers.verify(boxed, loss, bcd.Box(-0.2 / units, 0.2 / units)).ok
+        for least_claimed in (1e3, 1e300, np.inf, np.nan, -1.0, 1):
+            bound, _ = composite(loss).bound_at(np.zeros(n), loss.image(np.zeros(n)), Definiteness(least=least_claimed))
+            assert bound.reestablished == -np.inf or Fraction(float(bound.reestablished)) <= least
 
 
 @pytest.mark.parametrize(

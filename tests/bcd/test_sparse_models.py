@@ -285,3 +285,33 @@ def test_estimators_follow_scikit_learn():
 @pytest.mark.parametrize("estimator", [bcd.BCDLasso(), bcd.BCDLogisticRegression()])
 def test_estimators_pass_scikit_learns_checks(estimator):
     check_estimator(estimator)
+
+
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("make", [bcd.BCDLasso, bcd.BCDLogisticRegression])
+def test_weights_of_rows_are_their_repetitions(make, fit_intercept):
+    rng = np.random.default_rng(12)
+    X, times = rng.normal(size=(40, 6)), rng.integers(0, 4, size=40)
+    y = X @ rng.normal(size=6) + rng.normal(size=40) + 1.0
+    y = y if make is bcd.BCDLasso else np.where(y > 0, "yes", "no")
+    settings = {"fit_intercept": fit_intercept, "tol": 1e-12} | ({"alpha": 0.1} if make is bcd.BCDLasso else {"C": 0.7})
+    weighted = make(**settings).fit(X, y, sample_weight=times)
+    repeated = make(**settings).fit(np.repeat(X, times, axis=0), np.repeat(y, times))
+    assert weighted.coef_ == pytest.approx(repeated.coef_, abs=1e-6)
+    assert weighted.intercept_ == pytest.approx(repeated.intercept_, abs=1e-6)
+    assert weighted.result_.fun == pytest.approx(repeated.result_.fun, rel=1e-11)
+    assert not np.allclose(weighted.coef_, make(**settings).fit(X, y).coef_, atol=1e-4)
+    assert weighted.score(X, y, sample_weight=times) == pytest.approx(
+        repeated.score(np.repeat(X, times, axis=0), np.repeat(y, times)), abs=1e-6
+    )
+    with pytest.raises(solvers.InvalidProblemError, match="sample_weight"):
+        make(**settings).fit(X, y, sample_weight=-np.ones(40))
+
+
+def test_weighted_lasso_is_scikit_learns():
+    rng = np.random.default_rng(13)
+    X, weights = rng.normal(size=(50, 8)), rng.uniform(0.0, 3.0, size=50)
+    y = X @ rng.normal(size=8) + rng.normal(size=50)
+    ours = bcd.BCDLasso(0.2, tol=1e-12).fit(X, y, sample_weight=weights)
+    peer = Lasso(0.2, tol=1e-12).fit(X, y, sample_weight=weights)
+    assert ours.coef_ == pytest.approx(peer.coef_, abs=1e-6)

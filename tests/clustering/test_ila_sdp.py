@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import pickle
 
@@ -13,7 +14,7 @@ import solvers
 from clustering._la_low_rank import low_rank_labels
 from clustering._la_sdp import LikelihoodRelaxation
 from clustering._likelihood import Regularisation, fit_model
-from clustering._likelihood_bounds import AssignmentCertificate, assignment_bound
+from clustering._likelihood_bounds import AssignmentCertificate, assignment_bound, nll_error
 
 TYPES = ("full", "tied", "diag", "spherical")
 
@@ -314,3 +315,46 @@ def test_reference_model_bounds_the_labels():
     result = solvers.ila_sdp(X, 2, rng=0, options={"starts": ("kmeans",)}, max_iter=1)
     assert np.isfinite(value)
     assert -value >= result.fun - abs(result.fun)
+
+
+@pytest.mark.parametrize("covariance", [np.diag([1.0, 1e-30]), np.diag([1.0, 1e-60]), np.diag([1e-30, 1e-30])])
+def test_tiny_variances_excuse_no_likelihood(covariance: np.ndarray) -> None:
+    """Rounding grew with the condition of the covariances, and then any likelihood passed for theirs."""
+    rng = np.random.default_rng(21)
+    X = rng.normal(size=(24, 2)) + 5.0 * (np.arange(24) % 2)[:, None]
+    same = np.column_stack([X[:, 0], 3.0 * (np.arange(24) % 2)])
+    for points in (X, same):
+        result = solvers.ila_sdp(points, 2, rng=0, options={"starts": ("kmeans",)})
+        assert solvers.verify(result, points, 2).ok
+        forged = copy.deepcopy(result)
+        forged.update(
+            covariances=np.stack([covariance] * 2),
+            assignment_bound=np.inf,
+            assignment_gap=np.inf,
+            bound=np.inf,
+            gap=np.inf,
+        )
+        claimed = solvers.verify(forged, points, 2).fun
+        for fun in (result.fun, claimed * (1.0 - 1e-3), claimed * (1.0 + 1e-3), 0.0):
+            forged.update(fun=fun, assignment_gap=np.inf)
+            assert not solvers.verify(forged, points, 2).ok
+
+
+def test_likelihood_of_columns_in_any_units_is_the_one_of_scaled_columns() -> None:
+    rng = np.random.default_rng(22)
+    X = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 3)) + 4.0 * (np.arange(40) % 2)[:, None]
+    units = np.array([1e-12, 1.0, 1e12])
+    labels = np.arange(40) % 2
+    plain, scaled = (fit_model(Y, labels, 2, Regularisation("full", False, 0.2, 0.0)) for Y in (X, X * units))
+    shift = 40 * np.sum(np.log(units))
+    assert scaled.nll(X * units, labels) == pytest.approx(plain.nll(X, labels) + shift, rel=1e-12)
+    assert nll_error(X * units, labels, scaled) <= 1e-9
+
+
+def test_covariances_below_the_rounding_of_the_data_are_refused() -> None:
+    rng = np.random.default_rng(23)
+    X = np.column_stack([rng.normal(size=30), 1e3 + 1e-12 * rng.normal(size=30)])
+    X = np.column_stack([X, X[:, 0] + 1e-9 * rng.normal(size=30)])
+    with pytest.raises(solvers.InvalidProblemError, match="reg_covar"):
+        solvers.ila_sdp(X, 2, rng=0, reg_covar=0.0, options={"starts": ("kmeans",)})
+    assert solvers.verify(solvers.ila_sdp(X, 2, rng=0, options={"starts": ("kmeans",)}), X, 2).ok

@@ -7,6 +7,7 @@ import inspect
 import math
 import pickle
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,15 @@ def problem_keywords(case: Case) -> dict[str, Any]:
 
 def verify(case: Case, result: Any, args: tuple[Any, ...] | None = None) -> Any:
     return solvers.verify(result, *(case.problem() if args is None else args), **problem_keywords(case))
+
+
+def refused(attempt: Callable[..., Any], *args: Any, **keywords: Any) -> Exception | None:
+    """The exception that refuses an attempt, None where it is granted."""
+    try:
+        attempt(*args, **keywords)
+    except REFUSED as error:
+        return error
+    return None
 
 
 def is_valid(case: Case, result: Any, args: tuple[Any, ...]) -> None:
@@ -386,6 +396,22 @@ def test_verify_rejects_what_was_tampered_with(case: Case, method: str) -> None:
         assert not verify(case, forged, args).ok, what
     for what, forged in case.tampered(result) if case.tampered else ():
         assert not verify(case, forged, args).ok, what
+
+
+@pytest.mark.parametrize("case", [*CASES, *BATCHES], ids=[case.entry for case in (*CASES, *BATCHES)])
+def test_verify_raises_what_the_entry_raises_for_wrong_problems(case: Case) -> None:
+    result, options = call(case), problem_keywords(case)
+    problems = [(bad.args, bad.kwargs) for bad in case.bad if not set(bad.kwargs) & set(COMMON_KEYWORDS)]
+    for place in range(len(case.problem())):
+        for wrong in (object(), "text", None, {"a": 1}, 1j):
+            args = list(case.problem())
+            args[place] = wrong
+            problems.append((tuple(args), {}))
+    for args, keywords in problems:
+        refusal = refused(call, case, args, **keywords)
+        if refusal is not None:
+            checked = refused(solvers.verify, result, *args, **(options | dict(keywords)))
+            assert (type(checked), str(checked)) == (type(refusal), str(refusal)), (args, keywords)
 
 
 @each_case

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from typing import Any
 
+import networkx
 import numpy as np
 import pytest
 import scipy.sparse
@@ -144,3 +145,60 @@ def test_factors_far_out_are_not_excused_by_their_rounding() -> None:
     claim = forged(result, s=s, x=(result.U, s, result.V), rmse=float(np.sqrt(np.mean(residual**2))))
     claim.outliers = np.empty((0, 2), dtype=np.int64)
     assert "fun is" in solvers.verify(claim, A, 1, **problem).message
+
+
+SIZED = {
+    "kmeans_sdp": lambda: (np.random.default_rng(7).normal(size=(20, 2)), 3),
+    "ila_sdp": lambda: (np.random.default_rng(7).normal(size=(20, 2)), 2),
+    "minimize_bcd": lambda: (bcd.LeastSquares(np.eye(4), np.arange(4.0)), bcd.L1(0.5)),
+    "label_propagation": lambda: (
+        scipy.sparse.diags_array([[1.0] * 5] * 2, offsets=[-1, 1], format="csr"),
+        np.array([0.0, np.nan, np.nan, np.nan, np.nan, 1.0]),
+    ),
+    "match_online": lambda: (
+        solvers.matching.BayesianMatching(np.full((3, 2), 0.4), np.arange(12.0).reshape(3, 2, 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("entry", SIZED)
+def test_size_of_the_problem_is_no_free_number(entry: str) -> None:
+    """A gap near zero is relative to it."""
+    problem = SIZED[entry]()
+    result = getattr(solvers, entry)(*problem)
+    assert solvers.verify(result, *problem).ok
+    for scale in (2.0 * result.scale, 0.5 * result.scale, np.inf, np.nan, -result.scale, "large", None):
+        assert not solvers.verify(forged(result, scale=scale), *problem).ok
+    del result["scale"]
+    assert "lacks scale" in solvers.verify(result, *problem).message
+
+
+@pytest.mark.parametrize("name", ["squares", "logistic", "quadratic", "softmax", "groups", "box"])
+def test_distance_from_stationarity_is_recomputed(name: str) -> None:
+    rng = np.random.default_rng(8)
+    A, b = rng.normal(size=(30, 6)), rng.normal(size=30)
+    labels = np.where(b > 0, 1.0, -1.0)
+    problem = {
+        "squares": (bcd.LeastSquares(A, b, fit_intercept=True), bcd.L1(2.0)),
+        "logistic": (bcd.Logistic(A, labels), bcd.ElasticNet(1.0, 0.5)),
+        "quadratic": (bcd.Quadratic(A.T @ A, A.T @ b),),
+        "softmax": (bcd.Softmax(A, np.arange(30) % 3), bcd.L1(0.3)),
+        "groups": (bcd.LeastSquares(1e8 * A, b), bcd.GroupL2([0, 0, 1, 1, 2, 2], 1e6)),
+        "box": (bcd.Huber(A, b, 0.3), bcd.Box(-0.1, 0.1)),
+    }[name]
+    for stop in ({"max_iter": 1}, {"tol": 1e-12}):
+        result = solvers.minimize_bcd(*problem, **stop)
+        assert solvers.verify(result, *problem).ok
+        assert solvers.verify(forged(result, kkt=2.0 * result.kkt), *problem).ok
+        assert not solvers.verify(forged(result, kkt=np.nan), *problem).ok
+    far = forged(result, x=np.zeros_like(result.x), support=np.zeros(0, dtype=np.int64))
+    assert "kkt is" in solvers.verify(far, *problem).message
+
+
+def test_labels_belong_to_the_nodes_that_have_them() -> None:
+    graph = networkx.path_graph(5)
+    known = {0: 0.0, 4: 1.0}
+    result = solvers.label_propagation(graph, known)
+    assert solvers.verify(result, graph, known).ok
+    assert not solvers.verify(forged(result, nodes=result.nodes[::-1]), graph, known).ok
+    assert not solvers.verify(forged(result, nodes=None), graph, known).ok
