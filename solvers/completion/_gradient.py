@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
-from solvers._core.arrays import FloatArray
+from solvers._core.arrays import FloatArray, IntArray
 from solvers.completion._observations import Observations
 
 __all__ = ["EntryGradient", "Gradient", "length_moments"]
@@ -36,15 +37,23 @@ class Gradient(Protocol):
 
 
 class EntryGradient:
-    """G from one value per observed entry in memory."""
+    """G from one value per observed entry in memory; ``columns`` is their order by columns, and that of the columns."""
 
-    def __init__(self, observed: Observations, values: FloatArray, weights: FloatArray | None) -> None:
+    def __init__(
+        self,
+        observed: Observations,
+        values: FloatArray,
+        weights: FloatArray | None,
+        columns: tuple[IntArray, npt.NDArray[Any], IntArray],
+    ) -> None:
         self.shape = observed.shape
         self.scale = float(np.max(np.abs(values), initial=0.0))
         self._observed, self._values, self._weights = observed, values, weights
         if self.scale > 0.0:
-            self._matrix = observed.matrix(values / self.scale)
-            self._transposed = self._matrix.T.tocsr()
+            order, rows, indptr = columns
+            scaled = values / self.scale
+            self._matrix = observed.matrix(scaled)
+            self._transposed = scipy.sparse.csr_array((scaled[order], rows, indptr), shape=self.shape[::-1])
 
     def product(self, block: FloatArray) -> FloatArray:
         """(G / scale) B."""
