@@ -333,12 +333,14 @@ class _Pass:
             index = b.sext(index, INDEX)
         address = b.add(b.ptrtoint(self.fixed, INDEX), b.mul(index, self.row_bytes))
         source = b.inttoptr(address, self.number.as_pointer())
-        part = self._load(source, c * size, vector) if c < count - 1 else self._masked(source, c * size, vector)
+        # A panel is this wide only if its rows fill more vectors than the next narrower one has.
+        filled = max((narrower for narrower in COUNTS if narrower < count), default=0)
+        part = self._load(source, c * size, vector) if c < filled else self._masked(source, c * size, vector)
         self._store(part, target, (i * count + c) * size)
         return part
 
     def _masked(self, pointer: Any, offset: int, vector: Any) -> Any:
-        """The last vector of a row of the fixed factor, zero beyond its k numbers, where nothing is read."""
+        """A vector of a row of the fixed factor, zero beyond its k numbers, where nothing is read."""
         b = self.builder
         lanes = ir.Constant(ir.VectorType(INDEX, vector.count), list(range(offset, offset + vector.count)))
         limit = b.insert_element(ir.Constant(lanes.type, ir.Undefined), self.unknowns, INT32(0))

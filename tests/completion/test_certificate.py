@@ -163,3 +163,24 @@ def test_a_claim_survives_another_order_of_summation(tmp_path, share, scaling, s
         elsewhere = copy.deepcopy(result)
         elsewhere["certificate"] = dataclasses.replace(result.certificate, left=left, right=right)
         assert solvers.verify(elsewhere, data, 10, reg=reg, reg_scaling=scaling)
+
+
+def test_a_verification_takes_twice_the_steps_published_and_no_other_number(monkeypatch):
+    rng = np.random.default_rng(11)
+    A = observed_part(*low_rank(150, 200, 2, 2, rng), 30, rng, noise=0.02)
+    monkeypatch.setattr(certificate, "DENSE_WORK", 0.0)
+    taken = []
+
+    def counted(matrix, transposed, p, q, numbers, ritz_values=certificate._ritz_values):
+        taken.append(list(numbers))
+        return ritz_values(matrix, transposed, p, q, numbers)
+
+    monkeypatch.setattr(certificate, "_ritz_values", counted)
+    result = solvers.complete_matrix(A, 2, reg=8.0, tol=1e-9, rng=0)
+    assert result.certificate.steps == min(certificate.PUBLISHED_STEPS)
+    assert solvers.verify(result, A, 2, reg=8.0)
+    assert taken[-1] == [2 * result.certificate.steps]
+    for claim in (1, 10**9, -3, "24", None, 24.0):
+        result["certificate"] = dataclasses.replace(result.certificate, steps=claim)
+        assert solvers.verify(result, A, 2, reg=8.0)
+        assert taken[-1] == [2 * max(certificate.PUBLISHED_STEPS)]
