@@ -93,6 +93,8 @@ class Orientation:
     weights: npt.NDArray[Any]
     #: Total weight of each column (or row, if these are columns).
     popularity: FloatArray | None = None
+    #: The rank and rule that solvers of the rows were last chosen for, and these; most sweeps ask for the same again.
+    chosen: tuple[int, SweepRule, npt.NDArray[np.int8]] | None = None
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -297,8 +299,8 @@ def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.
         s = np.sqrt(squares[::-1])
         first = x @ (turn[:, ::-1] / s).astype(x.dtype)
         lower = np.linalg.cholesky((first.T @ first).astype(np.float64))
-        u, s, vt = scipy.linalg.svd(lower.T @ (turn[:, ::-1] * s).T, check_finite=False)
-        basis = first @ scipy.linalg.solve_triangular(lower, u, lower=True, trans=1, check_finite=False).astype(x.dtype)
+        u, s, vt = np.linalg.svd(lower.T @ (turn[:, ::-1] * s).T)
+        basis = first @ np.linalg.solve(lower.T, u).astype(x.dtype)
         return basis, s, np.ascontiguousarray(vt.T).astype(x.dtype)
     q, r = np.linalg.qr(x)
     u, s, vt = scipy.linalg.svd(r.astype(np.float64), check_finite=False)
@@ -308,8 +310,10 @@ def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.
 
 def _modes(side: Orientation, fixed: npt.NDArray[Any], rule: SweepRule) -> npt.NDArray[np.int8]:
     k = fixed.shape[1]
-    distinct, which = side.lengths
-    modes = chosen_modes(distinct, k, rule)[which]
+    if side.chosen is None or side.chosen[:2] != (k, rule):
+        distinct, which = side.lengths
+        side.chosen = k, rule, chosen_modes(distinct, k, rule)[which]
+    modes = side.chosen[2]
     if rule.inner != "auto" or not (modes == kernels.BY_CG).any():
         # Uneven leverages make steps dearer only.
         return modes
