@@ -20,10 +20,12 @@ from solvers.completion._blocked_problem import BlockedProblem
 from solvers.completion._blocks import Block, BlockedMatrix, Frame
 from solvers.completion._certificate import (
     DENSE_WORK,
+    PUBLISHED_STEPS,
     SUM_ERROR,
     SVD_ERROR,
     Drift,
     DualBound,
+    NormBound,
     best_multiple,
     deflated_norm,
     dense_norm,
@@ -53,8 +55,15 @@ def sum_of_squares(problem: BlockedProblem, left: FloatArray, right: FloatArray)
     return 2.0 * math.fsum(loss for loss, _ in problem.matrix.run(_loss, None, (problem.bias_frame, left, right)))
 
 
-def blocked_dual_bound(problem: BlockedProblem, left: FloatArray, right: FloatArray, *, checking: bool) -> DualBound:
-    """The dual bound at the residual of left rightᵀ; ``checking`` spends twice the Lanczos steps."""
+def blocked_dual_bound(
+    problem: BlockedProblem,
+    left: FloatArray,
+    right: FloatArray,
+    *,
+    checking: bool,
+    steps: int = PUBLISHED_STEPS[-1],
+) -> DualBound:
+    """The dual bound at the residual of left rightᵀ; ``checking`` takes twice the Lanczos steps published with."""
     matrix, frame, (m, n) = problem.matrix, problem.bias_frame, problem.shape
     dual = matrix.keep(_dual, None, (frame, left, right))
     sums = np.array(list(matrix.run(_dual_sums, dual, (frame,))))
@@ -70,12 +79,13 @@ def blocked_dual_bound(problem: BlockedProblem, left: FloatArray, right: FloatAr
         import scipy.sparse
 
         whole = scipy.sparse.vstack(list(matrix.run(_as_matrix, kept, ())), format="csr")
-        return best_multiple(problem.reg, *dense_norm(whole), "dense", linear, square, error, drift=drift)
+        bound = NormBound(*dense_norm(whole), PUBLISHED_STEPS[-1])
+        return best_multiple(problem.reg, bound, "dense", linear, square, error, drift=drift)
     depth = int(problem.row_counts.max()) + int(problem.col_counts.max()) + len(matrix.ranges())
     bases = problem.row_scale[:, None] * left, problem.col_scale[:, None] * right
     forward, backward = Products(matrix, kept), Products(matrix, kept, transposed=True)
-    norm, slack = deflated_norm(forward, backward, frobenius, depth, *bases, checking=checking)
-    return best_multiple(problem.reg, norm, slack, "deflated", linear, square, error, drift=drift)
+    bound = deflated_norm(forward, backward, frobenius, depth, *bases, checking=checking, steps=steps)
+    return best_multiple(problem.reg, bound, "deflated", linear, square, error, drift=drift)
 
 
 class Products:

@@ -19,11 +19,16 @@ Lanczos steps on EᵀE from a uniformly random start, drawn after R is fixed: th
 (Kuczynski and Wozniakowski 1992, theorem 3)
 
     Prob( theta <= (1 - epsilon) ||E||² ) <= 1.648 sqrt(n) exp( -sqrt(epsilon) (2 q - 1) ).
+
+Near the optimum the remainder hardly matters: its norm, a fraction of reg, meets the rest only through the small mixed
+blocks. q is therefore the first of a few numbers after which better knowledge of ||E|| would change little, each with its
+share of the failure probability. A verification takes twice as many steps as were published, and no other look.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,11 +38,13 @@ import scipy.sparse
 
 from solvers._core.arrays import FloatArray
 from solvers._core.linalg import UNIT
+from solvers.completion._kernels_bound import misses
 from solvers.completion._problem import CompletionProblem
 
 __all__ = [
     "DualBound",
     "DualCertificate",
+    "NormBound",
     "TrivialCertificate",
     "affords_dense",
     "best_multiple",
@@ -47,6 +54,7 @@ __all__ = [
     "entry_residuals",
     "nuclear_norm",
     "objective",
+    "published_steps",
 ]
 
 # A dense singular value decomposition is used while min(m, n)^2 max(m, n) stays below this.
@@ -55,11 +63,14 @@ DENSE_WORK = 2e8
 SUM_ERROR = 96
 # Backward error of LAPACK's singular values, per unit of dimension (Higham 2002, section 20).
 SVD_ERROR = 10
-PUBLISHED_STEPS, CHECKED_STEPS = 60, 120
+# Steps after which a run may publish, at most; a verification takes twice those.
+PUBLISHED_STEPS = (24, 60)
+# A bound is published once more steps could take off no more than this share of what it is above the norm of the blocks
+# of the bases, or of itself.
+OPEN_SHARE, NOTHING = 0.1, 1e-12
 PUBLISHED_FAILURE, CHECKED_FAILURE = 1e-12, 1e-10
 # Directions added to the factors before deflating, and rounds of block iteration to find them.
 EXTRA, EXTRA_ROUNDS = 8, 4
-CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,8 @@ class DualCertificate:
     norm : {"dense", "deflated"}
     failure_probability : float
         0 for "dense"; the probability that a verification accepts a wrong bound for "deflated".
+    steps : int
+        Lanczos steps that the bound was published with; how many a verification takes follows from it.
     """
 
     left: FloatArray
@@ -90,6 +103,7 @@ class DualCertificate:
     delta: float
     norm: Literal["dense", "deflated"]
     failure_probability: float
+    steps: int = PUBLISHED_STEPS[-1]
     kind: Literal["dual"] = "dual"
 
 
@@ -109,6 +123,21 @@ class DualBound:
     reestablished: float
     published: float
     norm: Literal["dense", "deflated"]
+    steps: int = PUBLISHED_STEPS[-1]
+
+
+@dataclass(frozen=True)
+class NormBound:
+    """An upper bound on a spectral norm, its rounding error, and the Lanczos steps that it took."""
+
+    value: float
+    slack: float
+    steps: int
+
+
+def published_steps(claimed: Any) -> int:
+    """The number of Lanczos steps in a certificate where runs publish with that many, else the largest they do."""
+    return claimed if isinstance(claimed, int) and claimed in PUBLISHED_STEPS else PUBLISHED_STEPS[-1]
 
 
 def affords_dense(shape: tuple[int, int]) -> bool:
@@ -117,12 +146,11 @@ def affords_dense(shape: tuple[int, int]) -> bool:
 
 
 def entry_residuals(problem: CompletionProblem, left: FloatArray, right: FloatArray) -> FloatArray:
-    """A - left rightᵀ at the observed entries, less the biases, by chunks."""
+    """A - left rightᵀ at the observed entries, less the biases."""
     rows, cols = problem.observed.rows, problem.observed.cols
     out = np.empty(len(rows))
-    for start in range(0, len(rows), CHUNK):
-        part = slice(start, start + CHUNK)
-        out[part] = problem.targets[part] - np.einsum("tk,tk->t", left[rows[part]], right[cols[part]])
+    left, right = (np.ascontiguousarray(factor, dtype=np.float64) for factor in (left, right))
+    misses(rows, cols, problem.targets, left, right, out)
     return out
 
 
@@ -152,11 +180,17 @@ def objective(problem: CompletionProblem, left: FloatArray, right: FloatArray, d
 
 
 def dual_bound(
-    problem: CompletionProblem, left: FloatArray, right: FloatArray, delta: float, *, checking: bool
+    problem: CompletionProblem,
+    left: FloatArray,
+    right: FloatArray,
+    delta: float,
+    *,
+    checking: bool,
+    steps: int = PUBLISHED_STEPS[-1],
 ) -> DualBound:
     """(1) at the residual of left rightᵀ.
 
-    ``checking`` spends twice the Lanczos steps, so that it confirms what was published with half of them.
+    ``checking`` takes twice the Lanczos ``steps`` that a bound was published with, so that it confirms it.
     """
     dual = problem.observed.weights * problem.clipped(entry_residuals(problem, left, right), delta)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -171,18 +205,17 @@ def dual_bound(
     m, n = problem.shape
     matrix = problem.observed.matrix(scaled)
     if affords_dense((m, n)):
-        norm, slack, kind = *dense_norm(matrix), "dense"
+        bound, kind = NormBound(*dense_norm(matrix), PUBLISHED_STEPS[-1]), "dense"
     else:
         bases = problem.row_scale[:, None] * left, problem.col_scale[:, None] * right
-        norm, slack = _deflated_norm(matrix, *bases, checking=checking)
-        kind = "deflated"
+        bound, kind = _deflated_norm(matrix, *bases, checking=checking, steps=steps), "deflated"
     cap = math.inf
     if problem.loss == "huber":
         active = dual != 0
         ratio = problem.observed.weights[active] * delta / np.abs(dual[active])
         cap = float(np.min(ratio, initial=math.inf)) * (1.0 - 4 * UNIT)
     drift = Drift() if checking else _drift(problem, left, right, dual)
-    return best_multiple(problem.reg, norm, slack, kind, linear, square, error, cap, drift)  # type: ignore[arg-type]
+    return best_multiple(problem.reg, bound, kind, linear, square, error, cap, drift)  # type: ignore[arg-type]
 
 
 def _drift(problem: CompletionProblem, left: FloatArray, right: FloatArray, dual: FloatArray) -> Drift:
@@ -201,8 +234,7 @@ def _drift(problem: CompletionProblem, left: FloatArray, right: FloatArray, dual
 
 def best_multiple(
     reg: float,
-    norm: float,
-    slack: float,
+    norm: NormBound,
     kind: Literal["dense", "deflated"],
     linear: float,
     square: float,
@@ -210,12 +242,12 @@ def best_multiple(
     cap: float = math.inf,
     drift: Drift = Drift(),
 ) -> DualBound:
-    """(1) at the best multiple of R, with ||R||_2 <= norm + slack, <R, A> = linear up to error, sum R² / w = square."""
+    """(1) at the best multiple of R, with ||R||_2 <= norm, <R, A> = linear up to error, and sum R² / w = square."""
 
     def value(counted: int) -> float:
         """The bound with every rounding error counted so many times, and the drift of R where it is counted twice."""
         moved = drift if counted > 1 else Drift()
-        ball = norm + counted * slack + moved.norm
+        ball = norm.value + counted * norm.slack + moved.norm
         alpha = min(reg / ball if ball > 0 else math.inf, cap, linear / square if square > 0 else 0.0)
         if not alpha > 0:
             return 0.0
@@ -225,7 +257,7 @@ def best_multiple(
         loss += alpha * moved.linear + 0.5 * alpha * alpha * moved.square
         return max(0.0, alpha * linear - 0.5 * alpha * alpha * square - loss)
 
-    return DualBound(value(1), value(2), kind)
+    return DualBound(value(1), value(2), kind, norm.steps)
 
 
 def dense_norm(matrix: scipy.sparse.csr_array) -> tuple[float, float]:
@@ -242,23 +274,32 @@ def dense_norm(matrix: scipy.sparse.csr_array) -> tuple[float, float]:
 
 
 def _deflated_norm(
-    matrix: scipy.sparse.csr_array, left: FloatArray, right: FloatArray, *, checking: bool
-) -> tuple[float, float]:
+    matrix: scipy.sparse.csr_array, left: FloatArray, right: FloatArray, *, checking: bool, steps: int
+) -> NormBound:
     transposed = matrix.T.tocsr()
     depth = int(np.max(np.diff(matrix.indptr))) + int(np.max(np.diff(transposed.indptr)))
     size = float(np.linalg.norm(matrix.data))
-    return deflated_norm(matrix, transposed, size, depth, left, right, checking=checking)
+    return deflated_norm(matrix, transposed, size, depth, left, right, checking=checking, steps=steps)
 
 
 def deflated_norm(
-    matrix: Any, transposed: Any, frobenius: float, depth: int, left: FloatArray, right: FloatArray, *, checking: bool
-) -> tuple[float, float]:
-    """An upper bound on the spectral norm, by deflation and Lanczos, and its rounding error.
+    matrix: Any,
+    transposed: Any,
+    frobenius: float,
+    depth: int,
+    left: FloatArray,
+    right: FloatArray,
+    *,
+    checking: bool,
+    steps: int = PUBLISHED_STEPS[-1],
+) -> NormBound:
+    """An upper bound on the spectral norm, by deflation and Lanczos: twice ``steps`` of it when ``checking``.
 
     The matrix and its transpose are used by their products with blocks; ``frobenius`` is its norm, ``depth`` the number
     of terms of the longest row and the longest column together.
     """
-    steps, failure = (CHECKED_STEPS, CHECKED_FAILURE) if checking else (PUBLISHED_STEPS, PUBLISHED_FAILURE)
+    numbers = (2 * steps,) if checking else PUBLISHED_STEPS
+    failure = CHECKED_FAILURE if checking else PUBLISHED_FAILURE / len(numbers)
     if matrix.shape[1] > matrix.shape[0]:
         matrix, transposed, left, right = transposed, matrix, right, left
     n = matrix.shape[1]
@@ -268,22 +309,30 @@ def deflated_norm(
     core = p.T @ image
     column = image - p @ core
     row = coimage - q @ core.T
-    steps = min(steps, n)
-    theta = _lanczos(matrix, transposed, p, q, steps)
-    epsilon = (math.log(1.648 * math.sqrt(n) / failure) / (2 * steps - 1)) ** 2
-    remainder = theta / math.sqrt(1.0 - epsilon) if epsilon < 1.0 else frobenius
-    remainder = min(remainder, frobenius)
     # Norms of the blocks of [factors, further directions, the rest] on both sides: their matrix has no smaller norm.
     groups_p = slice(0, own[0].shape[1]), slice(own[0].shape[1], p.shape[1])
     groups_q = slice(0, own[1].shape[1]), slice(own[1].shape[1], q.shape[1])
-    blocks = np.full((3, 3), remainder)
+    blocks = np.zeros((3, 3))
     for a in range(2):
         blocks[a, 2] = _top(row[:, groups_p[a]])
         blocks[2, a] = _top(column[:, groups_q[a]])
         for b in range(2):
             blocks[a, b] = _top(core[groups_p[a], groups_q[b]])
+
+    def with_rest(norm: float) -> float:
+        blocks[2, 2] = min(norm, frobenius)
+        return _top(blocks)
+
+    known = _top(blocks[:2, :2])
+    bound, steps = math.inf, 0
+    for steps, theta in _ritz_values(matrix, transposed, p, q, sorted({min(number, n) for number in numbers})):
+        epsilon = (math.log(1.648 * math.sqrt(n) / failure) / (2 * steps - 1)) ** 2
+        bound = with_rest(theta / math.sqrt(1.0 - epsilon) if epsilon < 1.0 else frobenius)
+        least = with_rest(theta)
+        if bound - least <= max(OPEN_SHARE * (least - known), NOTHING * least):
+            break
     slack = UNIT * (depth + SVD_ERROR * (p.shape[1] + q.shape[1] + steps) + 40) * frobenius
-    return _top(blocks), slack
+    return NormBound(bound, slack, steps)
 
 
 def _basis(factor: FloatArray) -> FloatArray:
@@ -320,40 +369,40 @@ def _top(block: FloatArray) -> float:
     return float(scipy.linalg.svdvals(block, check_finite=False)[0]) if block.size else 0.0
 
 
-def _lanczos(matrix: Any, transposed: Any, p: FloatArray, q: FloatArray, steps: int) -> float:
-    """Square root of the largest Ritz value of EᵀE after ``steps`` steps from a uniformly random start.
+def _ritz_values(
+    matrix: Any, transposed: Any, p: FloatArray, q: FloatArray, numbers: Sequence[int]
+) -> Iterator[tuple[int, float]]:
+    """Numbers of steps, ascending, and the root of the largest Ritz value of EᵀE after each, from a uniform start.
 
     Golub-Kahan bidiagonalisation with full reorthogonalisation. The start comes from fresh entropy on purpose: it
     must not be predictable from anything that the matrix was made from.
     """
-    m, n = matrix.shape
+    (m, n), last = matrix.shape, numbers[-1]
     start = np.random.default_rng().standard_normal(n)
     v = start / np.linalg.norm(start)
-    vs, us = np.zeros((steps, n)), np.zeros((steps, m))
-    alphas, betas = np.zeros(steps), np.zeros(max(steps - 1, 0))
-    for j in range(steps):
-        vs[j] = v
-        # The projections act on both sides, so that the start need not lie in the range of I - QQᵀ.
-        inner = v - q @ (q.T @ v)
-        u = matrix @ inner
-        u -= p @ (p.T @ u)
-        u = _orthogonal_to(us[:j], u)
-        alphas[j] = np.linalg.norm(u)
-        if alphas[j] == 0.0:
-            break
-        us[j] = u / alphas[j]
-        if j + 1 == steps:
-            break
-        w = us[j] - p @ (p.T @ us[j])
-        v = transposed @ w
-        v -= q @ (q.T @ v)
-        v = _orthogonal_to(vs[: j + 1], v)
-        betas[j] = np.linalg.norm(v)
-        if betas[j] == 0.0:
-            break
-        v /= betas[j]
-    bidiagonal = np.diag(alphas) + np.diag(betas, 1) if steps > 1 else alphas.reshape(1, 1)
-    return _top(bidiagonal)
+    vs, us = np.zeros((last, n)), np.zeros((last, m))
+    bidiagonal = np.zeros((last, last + 1))
+    following = 1.0
+    for j in range(last):
+        # What is exhausted stays zero: further steps add nothing.
+        if following > 0.0:
+            vs[j] = v
+            # The projections act on both sides, so that the start need not lie in the range of I - QQᵀ.
+            inner = v - q @ (q.T @ v)
+            u = matrix @ inner
+            u -= p @ (p.T @ u)
+            u = _orthogonal_to(us[:j], u)
+            following = bidiagonal[j, j] = float(np.linalg.norm(u))
+        if j + 1 in numbers:
+            yield j + 1, _top(bidiagonal[: j + 1, : j + 1])
+        if following > 0.0 and j + 1 < last:
+            us[j] = u / following
+            w = us[j] - p @ (p.T @ us[j])
+            v = transposed @ w
+            v -= q @ (q.T @ v)
+            v = _orthogonal_to(vs[: j + 1], v)
+            following = bidiagonal[j, j + 1] = float(np.linalg.norm(v))
+            v /= following or 1.0
 
 
 def _orthogonal_to(basis: FloatArray, vector: FloatArray) -> FloatArray:

@@ -10,13 +10,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
-from solvers._core.arrays import FloatArray
+from solvers._core.arrays import FloatArray, IntArray
+from solvers.completion import _kernels_gradient as kernels
 from solvers.completion._observations import Observations
 
 __all__ = ["EntryGradient", "Gradient", "length_moments"]
 
-CHUNK = 1 << 18
+# Entries whose products stay in a cache until they are summed.
+CHUNK = 1 << 13
 
 
 class Gradient(Protocol):
@@ -36,15 +39,23 @@ class Gradient(Protocol):
 
 
 class EntryGradient:
-    """G from one value per observed entry in memory."""
+    """G from one value per observed entry in memory; ``columns`` is their order by columns, and that of the columns."""
 
-    def __init__(self, observed: Observations, values: FloatArray, weights: FloatArray | None) -> None:
+    def __init__(
+        self,
+        observed: Observations,
+        values: FloatArray,
+        weights: FloatArray | None,
+        columns: tuple[IntArray, npt.NDArray[Any], IntArray],
+    ) -> None:
         self.shape = observed.shape
         self.scale = float(np.max(np.abs(values), initial=0.0))
         self._observed, self._values, self._weights = observed, values, weights
         if self.scale > 0.0:
-            self._matrix = observed.matrix(values / self.scale)
-            self._transposed = self._matrix.T.tocsr()
+            order, rows, indptr = columns
+            scaled = values / self.scale
+            self._matrix = observed.matrix(scaled)
+            self._transposed = scipy.sparse.csr_array((scaled[order], rows, indptr), shape=self.shape[::-1])
 
     def product(self, block: FloatArray) -> FloatArray:
         """(G / scale) B."""
@@ -57,11 +68,11 @@ class EntryGradient:
     def along(self, u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Slope and curvature of the fit along each pair."""
         slopes, curvatures = np.zeros(u.shape[1]), np.zeros(u.shape[1])
-        for l in range(u.shape[1]):
-            product = u[self._observed.rows, l] * v[self._observed.cols, l]
-            slopes[l] = np.sum(self._values * product)
-            squares = product * product
-            curvatures[l] = np.sum(squares if self._weights is None else self._weights * squares)
+        weights = np.empty(0) if self._weights is None else self._weights
+        u, v = np.ascontiguousarray(u), np.ascontiguousarray(v)
+        kernels.slopes_and_curvatures(
+            self._observed.rows, self._observed.cols, self._values, weights, u, v, slopes, curvatures
+        )
         return slopes, curvatures
 
 
@@ -71,9 +82,12 @@ def length_moments(
     """Of 1/2 sum w (a - sum_l s_l u_il v_jl)² as a function of s: the matrix and the linear term, by chunks."""
     k = U.shape[1]
     gram, slope = np.zeros((k, k)), np.zeros(k)
+    U, V = np.ascontiguousarray(U), np.ascontiguousarray(V)
+    store = np.empty((min(CHUNK, observed.size), k), dtype=U.dtype)
     for start in range(0, observed.size, CHUNK):
-        part = slice(start, start + CHUNK)
-        products = U[observed.rows[part]] * V[observed.cols[part]]
+        part = slice(start, min(start + CHUNK, observed.size))
+        products = store[: part.stop - start]
+        kernels.entry_products(observed.rows, observed.cols, U, V, start, products)
         weighted = products * weights[part, None].astype(np.float64) if len(weights) else products
         gram += weighted.T @ products
         slope += weighted.T @ values[part].astype(np.float64)

@@ -97,7 +97,8 @@ def _leading_pairs(matrix: Gradient, count: int, rng: np.random.Generator) -> tu
     block = rng.standard_normal((n, width))
     krylov = []
     for _ in range(steps):
-        block = np.linalg.qr(matrix.gram_product(block))[0]
+        block = matrix.gram_product(block)
+        block = np.linalg.qr(block)[0] if width > 1 else block / (float(np.linalg.norm(block)) or 1.0)
         krylov.append(block)
     basis = np.linalg.qr(np.hstack(krylov))[0] if steps > 1 else block
     u, sigma, vt = np.linalg.svd(matrix.product(basis), full_matrices=False)

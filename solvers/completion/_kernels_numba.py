@@ -17,19 +17,26 @@ from typing import Any
 import numpy as np
 
 from solvers._core.jit import njit
+from solvers.completion._kernels_panel import (
+    BLOCK,
+    FAST,
+    is_narrow,
+    load,
+    load_and_pull,
+    normal_equations,
+    padded_width,
+    pull_residual,
+    push_and_pull,
+)
 
-__all__ = ["BY_CG", "BY_DUAL", "BY_GRAM", "BY_SKETCH", "effective_counts", "residuals", "solve_rows"]
+__all__ = ["BY_CG", "BY_DUAL", "BY_GRAM", "BY_SKETCH", "FAST", "effective_counts", "residuals", "solve_rows"]
 
 BY_GRAM, BY_CG, BY_SKETCH, BY_DUAL = 0, 1, 2, 3
 
-# Columns of a panel are padded to whole vector registers, its rows to blocks of four.
-LANE, BLOCK, CACHE_LINE = 16, 4, 64
+CACHE_LINE = 64
 # Entries of a panel up to which the call of a library costs more than its Gram matrix.
 SMALL_PANEL = 32
 LARGEST_SHIFT = 1e12
-
-# Reassociation and contraction let sums vectorise; NaN and infinity keep their meaning.
-FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 @njit(fastmath=FAST)
@@ -126,81 +133,15 @@ def effective_counts(indptr: Any, indices: Any, weights: Any, norms: Any) -> Any
 
 
 @njit(fastmath=FAST)
-def _load(indices: Any, values: Any, weights: Any, fixed: Any, begin: Any, d: int, panel: Any, r: Any) -> None:
-    """Rows of the fixed factor and values, times the roots of the weights; rows of the panel beyond ``d`` become zeros."""
-    k = fixed.shape[1]
-    zero = fixed.dtype.type(0.0)
-    weighted = len(weights) > 0
+def _load_values(values: Any, weights: Any, begin: Any, d: int, r: Any) -> None:
+    """Values times the roots of the weights; zeros beyond ``d``."""
     for t in range(d):
-        source = fixed[indices[begin + t]]
-        target = panel[t]
-        if weighted:
-            root = np.sqrt(weights[begin + t])
-            for l in range(k):
-                target[l] = root * source[l]
-            r[t] = root * values[begin + t]
-        else:
-            for l in range(k):
-                target[l] = source[l]
-            r[t] = values[begin + t]
-    for t in range(d, len(panel)):
-        r[t] = zero
-        panel[t] = zero
-
-
-@njit(fastmath=FAST)
-def _pull_residual(panel: Any, x: Any, r: Any, g: Any) -> None:
-    """``r -= panel x`` and ``g += panel^T r`` in one pass."""
-    zero = panel.dtype.type(0.0)
-    k = len(x)
-    for t in range(0, len(panel), BLOCK):
-        p0, p1, p2, p3 = panel[t], panel[t + 1], panel[t + 2], panel[t + 3]
-        s0 = zero
-        s1 = zero
-        s2 = zero
-        s3 = zero
-        for l in range(k):
-            s0 += x[l] * p0[l]
-            s1 += x[l] * p1[l]
-            s2 += x[l] * p2[l]
-            s3 += x[l] * p3[l]
-        s0 = r[t] - s0
-        s1 = r[t + 1] - s1
-        s2 = r[t + 2] - s2
-        s3 = r[t + 3] - s3
-        for l in range(k):
-            g[l] += s0 * p0[l] + s1 * p1[l] + s2 * p2[l] + s3 * p3[l]
-        r[t] = s0
-        r[t + 1] = s1
-        r[t + 2] = s2
-        r[t + 3] = s3
-
-
-@njit(fastmath=FAST)
-def _push_and_pull(panel: Any, p: Any, w: Any, q: Any) -> Any:
-    """``w = panel p`` and ``q += panel^T w`` in one pass; returns the sum of squares of w."""
-    zero = panel.dtype.type(0.0)
-    k = len(p)
-    square = zero
-    for t in range(0, len(panel), BLOCK):
-        p0, p1, p2, p3 = panel[t], panel[t + 1], panel[t + 2], panel[t + 3]
-        s0 = zero
-        s1 = zero
-        s2 = zero
-        s3 = zero
-        for l in range(k):
-            s0 += p[l] * p0[l]
-            s1 += p[l] * p1[l]
-            s2 += p[l] * p2[l]
-            s3 += p[l] * p3[l]
-        for l in range(k):
-            q[l] += s0 * p0[l] + s1 * p1[l] + s2 * p2[l] + s3 * p3[l]
-        w[t] = s0
-        w[t + 1] = s1
-        w[t + 2] = s2
-        w[t + 3] = s3
-        square += s0 * s0 + s1 * s1 + s2 * s2 + s3 * s3
-    return square
+        r[t] = values[begin + t]
+    if len(weights) > 0:
+        for t in range(d):
+            r[t] *= np.sqrt(weights[begin + t])
+    for t in range(d, len(r)):
+        r[t] = r.dtype.type(0.0)
 
 
 @njit(fastmath=FAST)
@@ -233,7 +174,7 @@ def _descend(
         for l in range(k):
             q[l] = penalty[l] * p[l]
             curvature += np.float64(q[l]) * p[l]
-        curvature += _push_and_pull(panel, p, w, q)
+        curvature += push_and_pull(panel, p, w, q)
         if not curvature > 0.0:
             return step
         alpha = dtype.type(rho / curvature)
@@ -398,23 +339,24 @@ def solve_rows(
     k = fixed.shape[1]
     dtype = fixed.dtype
     zero = dtype.type(0.0)
-    padded = k if k < 8 else ((k + LANE - 1) // LANE) * LANE
+    padded = padded_width(k, fixed.itemsize)
+    narrow = is_narrow(k, fixed.itemsize)
     longest_direct = k
     longest = BLOCK
     for i in range(len(indptr) - 1):
         d = indptr[i + 1] - indptr[i]
-        if modes[i] == BY_GRAM or modes[i] == BY_DUAL:
+        if modes[i] == BY_DUAL or (modes[i] == BY_GRAM and not narrow):
             longest_direct = max(longest_direct, d)
-        else:
-            longest = max(longest, d + BLOCK - 1)
+        longest = max(longest, d + BLOCK - 1) if modes[i] != BY_DUAL or narrow else longest
     direct_store = np.empty((longest_direct, k), dtype=dtype)
-    # Rows are loaded into the first columns, those beyond stay zero; rows begin where cache lines do.
-    reserve = np.zeros(longest * padded + CACHE_LINE // fixed.itemsize, dtype=dtype)
+    # Rows of panels begin where cache lines do.
+    reserve = np.empty(longest * padded + CACHE_LINE // fixed.itemsize, dtype=dtype)
     ahead = (-reserve.ctypes.data % CACHE_LINE) // fixed.itemsize
     store = reserve[ahead : ahead + longest * padded].reshape(longest, padded)
     longest = max(longest, longest_direct)
     gram = np.empty((k, k), dtype=dtype)
     saved = np.empty((k, k), dtype=dtype)
+    square = np.empty((padded, padded), dtype=dtype) if narrow else gram
     sketch = np.empty((sketch_rows, k), dtype=dtype)
     r = np.empty(longest, dtype=dtype)
     w = np.empty(longest, dtype=dtype)
@@ -434,30 +376,44 @@ def solve_rows(
         d = indptr[i + 1] - begin
         row = x[i]
         total = 0.0
+        blocks = ((d + BLOCK - 1) // BLOCK) * BLOCK
+        dual = modes[i] == BY_DUAL and d <= k
+        direct = dual or modes[i] == BY_GRAM or modes[i] == BY_DUAL
         if d == 0:
             row[:] = zero
-        elif modes[i] == BY_GRAM or modes[i] == BY_DUAL:
+        elif direct and (dual or not narrow):
             panel = direct_store[:d]
-            _load(indices, values, weights, fixed, begin, d, panel, r)
-            if modes[i] == BY_GRAM or d > k:
-                _solve_normal(panel, r, penalty, gram, saved, row)
-            else:
+            _load_values(values, weights, begin, d, r[:d])
+            load(indices, begin, d, fixed, weights, 0, panel)
+            if dual:
                 _solve_dual(panel, r, ratio, ridge, gram, saved, w, row)
+            else:
+                _solve_normal(panel, r, penalty, gram, saved, row)
             for t in range(d):
                 source = panel[t]
                 value = r[t]
                 for l in range(k):
                     value -= source[l] * row[l]
                 total += value * value
-        else:
-            blocks = ((d + BLOCK - 1) // BLOCK) * BLOCK
+        elif direct:
             panel = store[:blocks]
-            _load(indices, values, weights, fixed, begin, d, panel, r)
+            _load_values(values, weights, begin, d, r[:blocks])
+            normal_equations(indices, begin, d, fixed, weights, panel, r, here, square)
+            _factor_safely(square, saved, penalty, k, np.finfo(dtype).eps)
+            _substitute(square, here, k)
+            pull_residual(panel, here, r, g)
+            for l in range(k):
+                row[l] = here[l]
+            for t in range(d):
+                total += r[t] * r[t]
+        else:
+            panel = store[:blocks]
             for l in range(padded):
                 g[l] = zero
             for l in range(k):
                 here[l] = row[l]
-            _pull_residual(panel, here, r, g)
+            _load_values(values, weights, begin, d, r[:blocks])
+            load_and_pull(indices, begin, d, fixed, weights, panel, here, r, g)
             for l in range(k):
                 g[l] -= penalty[l] * here[l]
             sketched = modes[i] == BY_SKETCH

@@ -148,7 +148,7 @@ class Run:
         left, right = self.plain(factors)
         bound = self.bound(left, right)
         failure = 0.0 if bound.norm == "dense" else max(PUBLISHED_FAILURE, CHECKED_FAILURE)
-        self.monitor.prove(bound.published, DualCertificate(left, right, self.delta, bound.norm, failure))
+        self.monitor.prove(bound.published, DualCertificate(left, right, self.delta, bound.norm, failure, bound.steps))
 
     def objective(self, left: FloatArray, right: FloatArray) -> tuple[float, float]:
         """The objective at left rightᵀ and a bound on its rounding error."""

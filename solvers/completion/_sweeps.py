@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
+import scipy.sparse
 
 from solvers._core.arrays import FloatArray
 from solvers.completion import _kernels_numba as kernels
@@ -42,6 +44,8 @@ __all__ = [
 FLOOR = 1e-14
 # Largest entry, and reciprocal of it, of which sums of squares stay in the range of float32.
 SQUARABLE = 1e12
+# Share of the largest squared singular value, in roundings, above which a basis from the Gram matrix is nearly orthonormal.
+NEARLY = 1e3
 # Conjugate gradient steps of one row at most.
 MAX_STEPS = 60
 # Rows of a leverage sample per unknown: conjugate gradients then contract by one half.
@@ -89,11 +93,19 @@ class Orientation:
     weights: npt.NDArray[Any]
     #: Total weight of each column (or row, if these are columns).
     popularity: FloatArray | None = None
+    #: The rank and rule that solvers of the rows were last chosen for, and these; most sweeps ask for the same again.
+    chosen: tuple[int, SweepRule, npt.NDArray[np.int8]] | None = None
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """Entries per row."""
         return np.diff(self.indptr)
+
+    @cached_property
+    def lengths(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+        """Numbers of entries that rows have, and which of them each row has."""
+        distinct, inverse = np.unique(self.counts, return_inverse=True)
+        return distinct, inverse
 
 
 @dataclass(frozen=True)
@@ -147,14 +159,15 @@ class Workspace:
         values = problem.targets if self.scale is None else problem.targets * self.scale
         self.base_weights = observed.weights if self.scale is None else observed.weights / self.scale**2
         plain = not observed.weighted and self.scale is None
+        numbers = scipy.sparse.csr_array((np.arange(observed.size), observed.cols, observed.indptr), shape=(m, n))
+        by_columns = numbers.tocsc()
         #: Position of each entry of the column orientation in the row orientation.
-        self.order = np.argsort(observed.cols, kind="stable")
-        col_ptr = np.zeros(n + 1, dtype=np.int64)
-        np.cumsum(np.bincount(observed.cols, minlength=n), out=col_ptr[1:])
+        self.order = by_columns.data
+        row_of, col_ptr = by_columns.indices.astype(np.int32, copy=False), by_columns.indptr.astype(np.int64)
         values = values.astype(self.dtype)
         nothing = np.empty(0, dtype=self.dtype)
         self.rows = Orientation(observed.indptr, observed.cols, values, nothing)
-        self.cols = Orientation(col_ptr, observed.rows[self.order], values[self.order], nothing)
+        self.cols = Orientation(col_ptr, row_of, values[self.order], nothing)
         self.seed = 0
         self.uniform = plain
         if not plain:
@@ -197,7 +210,7 @@ class Workspace:
         if given is None:
             residual = self.residuals(factors).astype(np.float64)
             given = residual if weights is None else weights * residual
-        return EntryGradient(self.observed, given, weights)
+        return EntryGradient(self.observed, given, weights, (self.order, self.cols.indices, self.cols.indptr))
 
     def length_moments(self, factors: Factors) -> tuple[FloatArray, FloatArray]:
         """Quadratic and linear term of the fit as a function of s, (k, k) and (k,)."""
@@ -264,7 +277,9 @@ def balanced(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Factors:
 
 
 def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.NDArray[Any]]:
-    """X = basis diag(s) turnᵀ. By the Gram matrix while the squared condition number leaves enough digits."""
+    """X = basis diag(s) turnᵀ. By the Gram matrix while the squared condition number leaves enough digits; where it
+    leaves a few the basis is nearly orthonormal, and once more makes it so (Yamamoto et al. 2015).
+    """
     k = x.shape[1]
     scale = max(float(np.max(x)), -float(np.min(x))) or 1.0
     unit = float(np.finfo(x.dtype).eps)
@@ -280,6 +295,13 @@ def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.
         basis = x @ turn
         basis /= s.astype(x.dtype)
         return basis, s, turn
+    if squares[0] > NEARLY * unit * squares[-1] and 1.0 / SQUARABLE < scale < SQUARABLE:
+        s = np.sqrt(squares[::-1])
+        first = x @ (turn[:, ::-1] / s).astype(x.dtype)
+        lower = np.linalg.cholesky((first.T @ first).astype(np.float64))
+        u, s, vt = np.linalg.svd(lower.T @ (turn[:, ::-1] * s).T)
+        basis = first @ np.linalg.solve(lower.T, u).astype(x.dtype)
+        return basis, s, np.ascontiguousarray(vt.T).astype(x.dtype)
     q, r = np.linalg.qr(x)
     u, s, vt = scipy.linalg.svd(r.astype(np.float64), check_finite=False)
     basis = np.ascontiguousarray(q @ u.astype(x.dtype))
@@ -288,7 +310,10 @@ def _orthogonal(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], FloatArray, npt.
 
 def _modes(side: Orientation, fixed: npt.NDArray[Any], rule: SweepRule) -> npt.NDArray[np.int8]:
     k = fixed.shape[1]
-    modes = chosen_modes(side.counts, k, rule)
+    if side.chosen is None or side.chosen[:2] != (k, rule):
+        distinct, which = side.lengths
+        side.chosen = k, rule, chosen_modes(distinct, k, rule)[which]
+    modes = side.chosen[2]
     if rule.inner != "auto" or not (modes == kernels.BY_CG).any():
         # Uneven leverages make steps dearer only.
         return modes

@@ -15,7 +15,7 @@ from solvers._core.result import Verification
 from solvers.completion._blocked_certificate import blocked_dual_bound, blocked_objective
 from solvers.completion._blocked_problem import BlockedProblem, as_blocked, blocked_problem
 from solvers.completion._blocks import BlockedMatrix
-from solvers.completion._certificate import DualBound, DualCertificate, dual_bound, objective
+from solvers.completion._certificate import DualBound, DualCertificate, dual_bound, objective, published_steps
 from solvers.completion._claims import blocked_claim, unsupported_claim
 from solvers.completion._observations import checked_holdout, data_at_home, read_observations, split_holdout
 from solvers.completion._problem import CompletionProblem, completion_problem
@@ -73,7 +73,7 @@ def verify_complete_matrix(
             result.certificate,
             problem,
             threshold,
-            lambda left, right: dual_bound(problem, left, right, threshold, checking=True),
+            lambda left, right, steps: dual_bound(problem, left, right, threshold, checking=True, steps=steps),
         ),
         fun_slack=2 * error,
         scale=problem.size_of(threshold),
@@ -97,7 +97,7 @@ def _verify_blocked(result: CompletionResult, matrix: BlockedMatrix, rank: int, 
         result.certificate,
         problem,
         math.inf,
-        lambda left, right: blocked_dual_bound(problem, left, right, checking=True),
+        lambda left, right, steps: blocked_dual_bound(problem, left, right, checking=True, steps=steps),
     )
     return judge(result, fun=fun, bound=bound, fun_slack=2 * error, scale=problem.size_of(math.inf))
 
@@ -139,7 +139,7 @@ def _proved(
     certificate: Any,
     problem: CompletionProblem | BlockedProblem,
     threshold: float,
-    bound: Callable[[FloatArray, FloatArray], DualBound],
+    bound: Callable[[FloatArray, FloatArray, int], DualBound],
 ) -> float:
     """The bound that the certificate proves, 0 (every term is non-negative) where it is malformed."""
     if not isinstance(certificate, DualCertificate) or problem.reg == 0.0 or certificate.delta != threshold:
@@ -149,7 +149,7 @@ def _proved(
     sound = left.ndim == 2 and right.ndim == 2 and left.shape[1] == right.shape[1]
     if not (sound and _finite(left) and _finite(right) and (len(left), len(right)) == (m, n)):
         return 0.0
-    return bound(left, right).reestablished
+    return bound(left, right, published_steps(certificate.steps)).reestablished
 
 
 def _finite(array: FloatArray) -> bool:

@@ -85,7 +85,9 @@ def test_deflated_norm_bounds_the_spectral_norm_and_is_tight_at_the_optimum(monk
     monkeypatch.setattr(certificate, "DENSE_WORK", 0.0)
     for _ in range(20):
         published = certificate.dual_bound(problem, result.U * result.s, result.V, result.delta, checking=False)
-        checked = certificate.dual_bound(problem, result.U * result.s, result.V, result.delta, checking=True)
+        checked = certificate.dual_bound(
+            problem, result.U * result.s, result.V, result.delta, checking=True, steps=published.steps
+        )
         assert published.norm == "deflated"
         assert published.published <= checked.reestablished <= exact.reestablished * (1 + 1e-12)
         assert published.published >= exact.published * (1 - 1e-8)
@@ -99,8 +101,9 @@ def test_deflated_norm_is_an_upper_bound_for_any_bases(monkeypatch):
         m, n = rng.integers(20, 90, size=2)
         matrix = scipy.sparse.random_array((m, n), density=0.3, rng=rng, data_sampler=rng.standard_normal).tocsr()
         left, right = rng.standard_normal((m, 3)), rng.standard_normal((n, 3))
-        norm, slack = certificate._deflated_norm(matrix, left, right, checking=bool(rng.integers(2)))
-        assert norm + slack >= np.linalg.norm(matrix.toarray(), 2)
+        steps = int(rng.choice(certificate.PUBLISHED_STEPS))
+        bound = certificate._deflated_norm(matrix, left, right, checking=bool(rng.integers(2)), steps=steps)
+        assert bound.value + bound.slack >= np.linalg.norm(matrix.toarray(), 2)
 
 
 def test_tampered_certificates_and_answers_are_refused():
@@ -160,3 +163,24 @@ def test_a_claim_survives_another_order_of_summation(tmp_path, share, scaling, s
         elsewhere = copy.deepcopy(result)
         elsewhere["certificate"] = dataclasses.replace(result.certificate, left=left, right=right)
         assert solvers.verify(elsewhere, data, 10, reg=reg, reg_scaling=scaling)
+
+
+def test_a_verification_takes_twice_the_steps_published_and_no_other_number(monkeypatch):
+    rng = np.random.default_rng(11)
+    A = observed_part(*low_rank(150, 200, 2, 2, rng), 30, rng, noise=0.02)
+    monkeypatch.setattr(certificate, "DENSE_WORK", 0.0)
+    taken = []
+
+    def counted(matrix, transposed, p, q, numbers, ritz_values=certificate._ritz_values):
+        taken.append(list(numbers))
+        return ritz_values(matrix, transposed, p, q, numbers)
+
+    monkeypatch.setattr(certificate, "_ritz_values", counted)
+    result = solvers.complete_matrix(A, 2, reg=8.0, tol=1e-9, rng=0)
+    assert result.certificate.steps == min(certificate.PUBLISHED_STEPS)
+    assert solvers.verify(result, A, 2, reg=8.0)
+    assert taken[-1] == [2 * result.certificate.steps]
+    for claim in (1, 10**9, -3, "24", None, 24.0):
+        result["certificate"] = dataclasses.replace(result.certificate, steps=claim)
+        assert solvers.verify(result, A, 2, reg=8.0)
+        assert taken[-1] == [2 * max(certificate.PUBLISHED_STEPS)]

@@ -7,6 +7,7 @@ import pytest
 from completion_problems import low_rank, observed_part
 
 from solvers.completion import _kernels_numba as kernels
+from solvers.completion import _kernels_panel as panels
 from solvers.completion._observations import read_observations
 from solvers.completion._problem import completion_problem
 from solvers.completion._sweeps import (
@@ -15,6 +16,7 @@ from solvers.completion._sweeps import (
     Orientation,
     SweepRule,
     Workspace,
+    _orthogonal,
     chosen_modes,
     half_sweep,
     improve_rows,
@@ -170,3 +172,53 @@ def test_numbers_that_are_not_finite_come_back_and_end(mode):
     side, fixed = equal_rows(np.random.default_rng(8), 30, 12 if mode != kernels.BY_DUAL else 3, 4)
     fixed[side.indices[0]] = np.nan
     assert not np.isfinite(solve(side, fixed, mode, 5)[1][0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_passes_in_vector_registers_are_those_of_plain_loops(dtype):
+    rng = np.random.default_rng(9)
+    accuracy = 1e-12 if dtype == np.float64 else 2e-4
+    for k in (1, 2, 3, 5, 8, 9, 16, 17, 31, 40, 50, 64, 100, 128, 140):
+        for d in (0, 1, 3, 4, 7, 40):
+            width, blocks = panels.padded_width(k, np.dtype(dtype).itemsize), -(-d // 4) * 4
+            fixed, indices = rng.standard_normal((30, k)).astype(dtype), rng.integers(0, 30, d + 1).astype(np.int32)
+            # The last row of the factor has nothing behind it.
+            indices[1:2] = 29
+            weights = rng.uniform(0.5, 2.0, d + 1).astype(dtype) if d % 2 else np.empty(0, dtype)
+            x, r = np.zeros(width, dtype), np.zeros(blocks, dtype)
+            x[:k], r[:d] = rng.standard_normal(k), rng.standard_normal(d)
+            g, q, w = (np.zeros(size, dtype) for size in (width, width, blocks))
+            panel, expected = np.full((blocks, width), np.nan, dtype), np.zeros((blocks, width), dtype)
+            expected[:d, :k] = fixed[indices[1:]] * (np.sqrt(weights[1:, None]) if len(weights) else 1.0)
+            plain_r, plain_g, plain_q, plain_w = r.copy(), g.copy(), q.copy(), w.copy()
+            squares = [
+                panels.load_and_pull(indices, 1, d, fixed, weights, panel, x, r, g),
+                panels.push_and_pull(panel, x, w, q),
+            ]
+            plain = [
+                panels.plain_pass(expected, x, plain_r, plain_g, True),
+                panels.plain_pass(expected, x, plain_w, plain_q, False),
+            ]
+            for found, sought in [(panel, expected), (r, plain_r), (g, plain_g), (q, plain_q), (w, plain_w)]:
+                np.testing.assert_allclose(found, sought, rtol=accuracy, atol=accuracy)
+            np.testing.assert_allclose(squares, plain, rtol=10 * accuracy, atol=accuracy)
+            if panels.is_narrow(k, np.dtype(dtype).itemsize):
+                slope, gram = np.empty(width, dtype), np.empty((width, width), dtype)
+                panels.normal_equations(indices, 1, d, fixed, weights, panel, r, slope, gram)
+                np.testing.assert_allclose(gram, expected.T @ expected, rtol=accuracy, atol=accuracy)
+                np.testing.assert_allclose(slope, expected.T @ r, rtol=accuracy, atol=accuracy)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bases_are_orthonormal_and_span_what_they_are_given_at_any_condition(dtype):
+    rng = np.random.default_rng(10)
+    unit = np.finfo(dtype).eps
+    for condition in (1.0, 1e2, 1e3, 1e6, 1e12):
+        q, turn = np.linalg.qr(rng.standard_normal((200, 6)))[0], np.linalg.qr(rng.standard_normal((6, 6)))[0]
+        x = (q * np.logspace(0, -np.log10(condition), 6) @ turn).astype(dtype)
+        basis, s, back = _orthogonal(x)
+        # Half of the digits of a squared condition number may go before a second Gram matrix is taken.
+        np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e4 * unit)
+        np.testing.assert_allclose(back.T @ back, np.eye(6), atol=100 * unit)
+        np.testing.assert_allclose((basis * s) @ back.T, x, atol=100 * unit)
+        np.testing.assert_allclose(s, np.linalg.svd(x.astype(float), compute_uv=False), atol=100 * unit)
