@@ -38,7 +38,7 @@ class Block:
         From 0 on.
     indices : (e,) int32
     values : (e,) float32 or float64
-    weights : (e,) positive, of the same type
+    weights : (e,) positive float32 or float64, in their own precision
         Empty for ones.
     """
 
@@ -150,7 +150,7 @@ def weighted(block: Block, weights: Block) -> Block:
         raise InvalidProblemError("weights must have the positions of A, in the same blocks")
     if len(weights.values) and not float(weights.values.min()) > 0.0:
         raise InvalidProblemError("weights must be positive; leave entries of weight zero out of A and of the weights")
-    return replace(block, weights=weights.values.astype(block.values.dtype))
+    return replace(block, weights=weights.values)
 
 
 def keys_of(block: Block) -> IntArray:
@@ -287,7 +287,7 @@ def moments(block: Block, _: None, frame: Frame, U: FloatArray, V: FloatArray) -
 
 def deviations(block: Block, _: None, mean: float) -> FloatArray:
     """Sum of w (value - mean) over each row."""
-    rows, terms = rows_of(block) - block.start, block.values - mean
+    rows, terms = rows_of(block) - block.start, block.values.astype(np.float64) - mean
     terms = terms * block.weights if len(block.weights) else terms
     return np.bincount(rows, terms, block.stop - block.start).astype(np.float64)
 
