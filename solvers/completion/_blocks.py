@@ -39,7 +39,7 @@ class Block:
         From 0 on.
     indices : (e,) int32
     values : (e,) float32 or float64
-    weights : (e,) positive, of the same type
+    weights : (e,) positive float32 or float64, in their own precision
         Empty for ones.
     """
 
@@ -151,7 +151,7 @@ def weighted(block: Block, weights: Block) -> Block:
         raise InvalidProblemError("weights must have the positions of A, in the same blocks")
     if len(weights.values) and not float(weights.values.min()) > 0.0:
         raise InvalidProblemError("weights must be positive; leave entries of weight zero out of A and of the weights")
-    return replace(block, weights=weights.values.astype(block.values.dtype))
+    return replace(block, weights=weights.values)
 
 
 def keys_of(block: Block) -> IntArray:

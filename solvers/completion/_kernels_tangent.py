@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from solvers._core.jit import njit
 from solvers.completion._kernels_numba import FAST, _factor_safely, _substitute
 
-__all__ = ["apply_normal", "apply_schur", "factor_rows", "pull_back", "schur_blocks"]
+__all__ = ["apply_schur", "factor_rows", "pull_back", "schur_blocks", "truncated_steps"]
 
 
 @njit(fastmath=FAST)
@@ -65,10 +67,19 @@ def schur_blocks(indptr: Any, indices: Any, weights: Any, left: Any, right: Any,
 
 @njit(fastmath=FAST)
 def apply_schur(
-    indptr: Any, indices: Any, weights: Any, left: Any, right: Any, factors: Any, direction: Any, work: Any, out: Any
+    indptr: Any,
+    indices: Any,
+    weights: Any,
+    left: Any,
+    right: Any,
+    factors: Any,
+    direction: Any,
+    work: Any,
+    out: Any,
+    width: Any,
 ) -> None:
-    """``out = S direction``; ``work`` has the length of the longest row."""
-    k = right.shape[1]
+    """``out = S direction``; ``work`` has the length of the longest row, ``width`` that of the rank."""
+    k = len(width)
     out[:] = 0.0
     y = right[0].copy()
     weighted = len(weights) > 0
@@ -105,32 +116,108 @@ def apply_schur(
 
 
 @njit(fastmath=FAST)
-def apply_normal(
-    indptr: Any, indices: Any, weights: Any, left: Any, right: Any, x: Any, y: Any, out_x: Any, out_y: Any
+def _normal_product(
+    indptr: Any, indices: Any, weights: Any, rows: Any, cols: Any, out_x: Any, out_y: Any, width: Any
 ) -> None:
-    """``(out_x, out_y) = J^T W J (x, y)`` for J(x, y) = P_Omega(x right^T + left y^T), in one pass."""
-    k = right.shape[1]
+    """``(out_x, out_y) = J^T W J (x, y)`` for J(x, y) = P_Omega(x right^T + left y^T), in one pass.
+
+    ``rows`` holds x beside left, ``cols`` right beside y, so that an entry of J (x, y) is one product of 2 k numbers. The
+    rank is the length of ``width``, known to the compiler.
+    """
+    k = len(width)
     out_y[:] = 0.0
     weighted = len(weights) > 0
     for i in range(len(indptr) - 1):
-        u = left[i]
-        mine = x[i]
+        mine = rows[i]
         target = out_x[i]
         for l in range(k):
             target[l] = 0.0
         for t in range(indptr[i], indptr[i + 1]):
             j = indices[t]
-            v = right[j]
-            theirs = y[j]
-            value = mine[0] * v[0] + u[0] * theirs[0]
-            for l in range(1, k):
-                value += mine[l] * v[l] + u[l] * theirs[l]
+            theirs = cols[j]
+            value = mine[0] * theirs[0]
+            for l in range(1, 2 * k):
+                value += mine[l] * theirs[l]
             if weighted:
                 value *= weights[t]
             other = out_y[j]
             for l in range(k):
-                target[l] += value * v[l]
-                other[l] += value * u[l]
+                target[l] += value * theirs[l]
+                other[l] += value * mine[k + l]
+
+
+@njit(fastmath=FAST)
+def _beside(part: Any, rows: Any, offset: int, width: Any) -> None:
+    """Copy a flat (m, k) array into the columns of ``rows`` from ``offset`` on."""
+    k = len(width)
+    for i in range(len(rows)):
+        for l in range(k):
+            rows[i, offset + l] = part[i * k + l]
+
+
+@njit(fastmath=FAST)
+def _dot(a: Any, b: Any) -> Any:
+    value = a[0] * b[0]
+    for t in range(1, len(a)):
+        value += a[t] * b[t]
+    return value
+
+
+@njit(fastmath=FAST)
+def _add(alpha: Any, p: Any, x: Any) -> None:
+    for t in range(len(x)):
+        x[t] += alpha * p[t]
+
+
+@njit(fastmath=FAST)
+def _turn(beta: Any, g: Any, p: Any) -> None:
+    for t in range(len(p)):
+        p[t] = g[t] + beta * p[t]
+
+
+@njit(fastmath=FAST)
+def truncated_steps(
+    indptr: Any,
+    indices: Any,
+    weights: Any,
+    left: Any,
+    right: Any,
+    gx: Any,
+    gy: Any,
+    steps: int,
+    x: Any,
+    y: Any,
+    width: Any,
+) -> None:
+    """Conjugate gradient steps from zero on J^T W J (x, y) = (gx, gy); the right side becomes the residual."""
+    k = len(width)
+    rows, cols = np.empty((len(left), 2 * k), left.dtype), np.empty((len(right), 2 * k), left.dtype)
+    out_x, out_y = np.empty_like(x), np.empty_like(y)
+    _beside(left.ravel(), rows, k, width)
+    _beside(right.ravel(), cols, 0, width)
+    x[:] = 0.0
+    y[:] = 0.0
+    rx, ry, qx, qy, zx, zy = gx.ravel(), gy.ravel(), out_x.ravel(), out_y.ravel(), x.ravel(), y.ravel()
+    px, py = rx.copy(), ry.copy()
+    rho = _dot(rx, rx) + _dot(ry, ry)
+    first = rho
+    for _ in range(steps):
+        _beside(px, rows, 0, width)
+        _beside(py, cols, k, width)
+        _normal_product(indptr, indices, weights, rows, cols, out_x, out_y, width)
+        curvature = _dot(px, qx) + _dot(py, qy)
+        if not curvature > 0.0:
+            break
+        alpha = rho / curvature
+        _add(alpha, px, zx)
+        _add(alpha, py, zy)
+        _add(-alpha, qx, rx)
+        _add(-alpha, qy, ry)
+        rho, previous = _dot(rx, rx) + _dot(ry, ry), rho
+        if rho <= 1e-30 * first:
+            break
+        _turn(rho / previous, rx, px)
+        _turn(rho / previous, ry, py)
 
 
 @njit(fastmath=FAST)

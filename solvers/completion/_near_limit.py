@@ -32,9 +32,15 @@ NEAR_LIMIT, WORK_LIMIT = 2.5, 5e6
 FITTED = 1e-11
 # Levenberg-Marquardt steps always, and where the residual has fallen below this share.
 PROJECTION_STEPS, LONG_PROJECTION, WORTHWHILE = 25, 45, 2e-3
-PROJECTION_PRODUCTS = 400
+# Products with the system of variable projection in one damped solve, in one attempt, and in a run.
+PROJECTION_PRODUCTS, ATTEMPT_PRODUCTS, ALL_PRODUCTS = 400, 2500, 7000
 FIRST_DAMPING = 1e-2
-SAME = 1e-4
+SAME = 0.02
+SETTLED_STEPS, SETTLED, SETTLED_BELOW = 10, 0.01, 0.025
+# Variable projection ends where so many steps together gained less than this.
+PROJECTION_WINDOW, PROJECTION_GAIN = 6, 0.03
+# Share of the entries that is left out, those with the greatest residuals, where a fit is near and not reached.
+DROPPED = (0.01, 0.01, 0.02, 0.04)
 # A truncated iteration that has settled in a cycle leaves it at another truncation.
 VARIATION = (1.0, 1.0, 1.5, 0.7)
 
@@ -46,6 +52,13 @@ class Schedule:
     inner: int
     outer: int
     rounds: int
+
+
+@dataclass
+class Budget:
+    """Products with the system of variable projection that a run has left."""
+
+    products: int = ALL_PRODUCTS
 
 
 def oversampling(run: Run) -> float:
@@ -72,10 +85,11 @@ def near_limit(run: Run) -> Factors:
     else:
         schedule = Schedule(35, 125, 6)
     factors = grow(run.work, run.nothing(), run.problem.rank, run.rng)
-    best, last = factors, math.inf
+    best, last, budget = factors, math.inf, Budget()
     size = math.sqrt(float(np.sum(run.work.base_weights * run.work.rows.values**2)))
     for turn in range(schedule.rounds):
         inner = round(schedule.inner * VARIATION[turn % len(VARIATION)])
+        recent: list[float] = []
         for _ in range(schedule.outer):
             if not monitor.running():
                 return best
@@ -84,14 +98,27 @@ def near_limit(run: Run) -> Factors:
             monitor.checkpoint(residual / size)
             if residual <= FITTED * size:
                 return factors
-        candidate, residual = variable_projection(run, factors, size)
+            recent.append(residual)
+            if residual <= SETTLED_BELOW * size and settled(recent):
+                break
+        candidate, residual = variable_projection(run, factors, size, budget)
         _offer(run, candidate)
+        if 1e-7 * size < residual <= WORTHWHILE * size and monitor.status is None:
+            candidate, residual = without_the_worst(run, candidate, size, DROPPED[turn % len(DROPPED)], budget)
+            _offer(run, candidate)
         best = candidate
         # The same residual twice is that of a minimiser: there is noise, and nothing more to fit.
-        if residual <= 1e-7 * size or abs(residual - last) <= SAME * residual or monitor.status is not None:
+        settled_twice = abs(residual - last) <= SAME * residual
+        if residual <= 1e-7 * size or settled_twice or budget.products <= 0 or monitor.status is not None:
             break
         last = residual
     return best
+
+
+def settled(recent: list[float]) -> bool:
+    """Whether a truncated iteration has come to rest at the residual that its truncation leaves."""
+    window = recent[-SETTLED_STEPS:]
+    return len(window) == SETTLED_STEPS and max(window) - min(window) <= SETTLED * min(window)
 
 
 def _offer(run: Run, factors: Factors) -> None:
@@ -113,40 +140,44 @@ def gauss_newton_step(run: Run, factors: Factors, steps: int) -> tuple[Factors, 
     gx, gy = np.empty_like(left), np.empty_like(right)
     data = target * weights if len(weights) else target
     tangent.pull_back(side.indptr, side.indices, data, left, right, gx, gy)
-    x, y = np.zeros_like(left), np.zeros_like(right)
-    px, py = gx.copy(), gy.copy()
-    qx, qy = np.empty_like(left), np.empty_like(right)
-    rho = _dot(gx, gx) + _dot(gy, gy)
-    first = rho
-    for _ in range(steps):
-        tangent.apply_normal(side.indptr, side.indices, weights, left, right, px, py, qx, qy)
-        curvature = _dot(px, qx) + _dot(py, qy)
-        if not curvature > 0.0:
-            break
-        alpha = rho / curvature
-        x += alpha * px
-        y += alpha * py
-        gx -= alpha * qx
-        gy -= alpha * qy
-        rho, previous = _dot(gx, gx) + _dot(gy, gy), rho
-        if rho <= 1e-30 * first:
-            break
-        px *= rho / previous
-        px += gx
-        py *= rho / previous
-        py += gy
+    x, y = np.empty_like(left), np.empty_like(right)
+    width = (0,) * factors.rank
+    tangent.truncated_steps(side.indptr, side.indices, weights, left, right, gx, gy, steps, x, y, width)
     q, r = np.linalg.qr(y)
     return balanced(np.ascontiguousarray(x @ r.T), np.ascontiguousarray(q)), _weighted_norm(run, residual)
 
 
-def variable_projection(run: Run, factors: Factors, size: float) -> tuple[Factors, float]:
+def without_the_worst(run: Run, factors: Factors, size: float, share: float, budget: Budget) -> tuple[Factors, float]:
+    """Variable projection on the entries but for those with the greatest residuals, then on all of them."""
+    problem, work = run.problem, run.work
+    residual = np.abs(work.residuals(factors))
+    rows, cols = problem.observed.rows, problem.observed.cols
+    row_counts, col_counts = problem.row_counts.copy(), problem.col_counts.copy()
+    kept = np.ones(len(residual), dtype=bool)
+    for t in np.argsort(-residual, kind="stable")[: int(share * len(residual))]:
+        if min(row_counts[rows[t]], col_counts[cols[t]]) > problem.rank:
+            kept[t] = False
+            row_counts[rows[t]] -= 1
+            col_counts[cols[t]] -= 1
+    work.reweight(work.base_weights * kept)
+    factors, _ = variable_projection(run, factors, size, budget)
+    work.reweight(None)
+    return variable_projection(run, factors, size, budget)
+
+
+def variable_projection(run: Run, factors: Factors, size: float, budget: Budget) -> tuple[Factors, float]:
     """Levenberg-Marquardt on V with U eliminated; returns the best factors and their residual norm."""
     work, side = run.work, run.work.rows
     exact = SweepRule("exact")
     factors, fun = half_sweep(work, factors, exact)
     damping, growth = math.nan, 2.0
+    norms: list[float] = []
+    least = budget.products - ATTEMPT_PRODUCTS
     for count in range(LONG_PROJECTION):
         norm = math.sqrt(2.0 * max(fun, 0.0))
+        norms.append(norm)
+        if count >= PROJECTION_WINDOW and norm > (1.0 - PROJECTION_GAIN) * norms[-1 - PROJECTION_WINDOW]:
+            break
         if norm <= FITTED * size or run.monitor.out_of_time():
             break
         if count >= PROJECTION_STEPS and norm > WORTHWHILE * size:
@@ -165,7 +196,10 @@ def variable_projection(run: Run, factors: Factors, size: float) -> tuple[Factor
         gx, gradient = np.empty_like(left), np.empty_like(right)
         tangent.pull_back(side.indptr, side.indices, data, left, right, gx, gradient)
         accuracy = min(0.1, 0.3 * math.sqrt(norm / size))
-        step, fall = _damped_solve(run, left, factors.V, inner, blocks, gradient, damping * mean, accuracy)
+        if budget.products <= max(0, least):
+            break
+        step, fall, products = _damped_solve(run, left, factors.V, inner, blocks, gradient, damping * mean, accuracy)
+        budget.products -= products
         q, r = np.linalg.qr(right + step)
         trial = balanced(np.ascontiguousarray(left @ r.T), np.ascontiguousarray(q))
         trial, value = half_sweep(work, trial, exact)
@@ -191,8 +225,8 @@ def _damped_solve(
     gradient: FloatArray,
     damping: float,
     accuracy: float,
-) -> tuple[FloatArray, float]:
-    """(S + damping I) step = gradient by preconditioned conjugate gradients; the step and its predicted fall."""
+) -> tuple[FloatArray, float, int]:
+    """(S + damping I) step = gradient by preconditioned conjugate gradients: step, its predicted fall, products."""
     side = run.work.rows
     preconditioner = np.linalg.inv(blocks + damping * np.eye(blocks.shape[1]))
     longest = np.empty(int(np.max(side.counts)))
@@ -201,8 +235,12 @@ def _damped_solve(
     p = z.copy()
     rho = _dot(r, z)
     goal = accuracy * math.sqrt(_dot(r, r))
-    for _ in range(PROJECTION_PRODUCTS):
-        tangent.apply_schur(side.indptr, side.indices, side.weights, left, basis, inner, p, longest, q)
+    products = 0
+    while products < PROJECTION_PRODUCTS:
+        products += 1
+        tangent.apply_schur(
+            side.indptr, side.indices, side.weights, left, basis, inner, p, longest, q, (0,) * left.shape[1]
+        )
         q += damping * p
         curvature = _dot(p, q)
         if not curvature > 0.0:
@@ -216,7 +254,7 @@ def _damped_solve(
         rho, previous = _dot(r, z), rho
         p *= rho / previous
         p += z
-    return x, 0.5 * (_dot(x, gradient) + damping * _dot(x, x))
+    return x, 0.5 * (_dot(x, gradient) + damping * _dot(x, x)), products
 
 
 def _dot(a: FloatArray, b: FloatArray) -> float:

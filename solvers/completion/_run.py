@@ -131,6 +131,8 @@ class Run:
         monitor.scale = self.problem.size_of(delta)
         monitor.fun_slack = 1e-11 * monitor.scale
         monitor.x, monitor.certificate, monitor.fun, monitor.bound = None, None, math.inf, -math.inf
+        if monitor.status is Status.OPTIMAL:
+            monitor.status = None
         monitor.prove(0.0, TrivialCertificate())
         self.offer(self.nothing())
 

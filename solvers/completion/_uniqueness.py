@@ -115,7 +115,7 @@ def tangent_gap(rows: Orientation, factors: Factors, rng: np.random.Generator) -
     def product(w: FloatArray) -> FloatArray:
         out = np.empty_like(w)
         tangent.apply_schur(
-            rows.indptr, rows.indices, nothing, left, right, inner, np.ascontiguousarray(w), longest, out
+            rows.indptr, rows.indices, nothing, left, right, inner, np.ascontiguousarray(w), longest, out, (0,) * k
         )
         return off_gauge(out)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+import solvers
 from solvers.completion import StoredMatrix, _blocked_certificate, _certificate
 from solvers.completion._blocked_problem import blocked_problem
 from solvers.completion._observations import read_observations
@@ -81,3 +82,18 @@ def test_no_residual_of_any_factors_proves_more_than_the_optimum(tmp_path, monke
                     _blocked_certificate.blocked_dual_bound(there, left, right, checking=checking),
                 ):
                     assert 0.0 <= bound.published <= bound.reestablished <= best * (1 + 1e-14)
+
+
+@pytest.mark.parametrize("biases", [False, True])
+def test_weights_and_biases_of_single_precision_entries_are_in_double_precision(tmp_path, biases):
+    rng = np.random.default_rng(7)
+    A = scipy.sparse.csr_array((rng.standard_normal((9, 7)) + 5.0).astype(np.float32))
+    W = scipy.sparse.csr_array(rng.uniform(0.1, 1.0, A.shape))
+    stored, weights = (
+        StoredMatrix.write(tmp_path / str(part.dtype), part, dtype=part.dtype, block_bytes=100) for part in (A, W)
+    )
+    problem = {"reg": 1.0, "biases": biases}
+    here = solvers.complete_matrix(A, 7, weights=W, tol=1e-9, rng=0, **problem)
+    there = solvers.complete_matrix(stored, 7, weights=weights, tol=1e-9, rng=0, **problem)
+    assert solvers.verify(here, stored, 7, weights=weights, **problem)
+    assert solvers.verify(there, A, 7, weights=W, **problem)

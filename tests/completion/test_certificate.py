@@ -144,6 +144,15 @@ def test_rank_too_small_leaves_an_honest_gap():
     assert "rank" in result.message
 
 
+def test_optimum_at_the_first_threshold_is_no_verdict_at_the_threshold_found():
+    A = np.full((2, 3), np.nan)
+    A[:, 0] = 7.1e-4, 1.7e-6
+    problem = {"reg": 1e-4, "reg_scaling": "count", "loss": "huber"}
+    result = solvers.complete_matrix(A, 1, tol=1e-6, rng=0, **problem)
+    assert (result.status.name == "OPTIMAL") == (result.gap <= 1e-6)
+    assert solvers.verify(result, A, 1, **problem)
+
+
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("scaling", ["plain", "count"])
 @pytest.mark.parametrize("share", [1e-2, 1e-6, 1e-10])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from completion_problems import low_rank, observed_part, relative_error
+from convex_completion import proves_no_more_than_the_optimum, random_case
 
 import solvers
 
@@ -187,3 +188,25 @@ def test_wrong_chunks_and_options_are_refused_with_a_reason(client):
         solvers.complete_matrix(dask_array.from_array(A, chunks=(25, 20)), 2)
     with pytest.raises(ValueError, match="at least one observed"):
         solvers.complete_matrix(dask_array.from_array(np.full((6, 5), np.nan), chunks=3), 2)
+
+
+def proofs_agree(count, seed):
+    """Bounds of so many problems, verified on a cluster whatever their chunks, and against the conic solver."""
+    for position in range(count):
+        rng = np.random.default_rng([seed, position])
+        posed = random_case(rng, blocked=True)
+        weights = posed.problem.get("weights")
+        if weights is not None:
+            weights[np.isnan(posed.A)] = np.nan
+        chunks = tuple(rng.integers((size + 1) // 2, size + 1) for size in posed.A.shape)
+        A, W = (part if part is None else dask_array.from_array(part, chunks=chunks) for part in (posed.A, weights))
+        assert proves_no_more_than_the_optimum(posed, A, W, solve=False) >= -1e-14
+
+
+def test_proofs_from_memory_hold_on_a_cluster_and_exceed_no_optimum(client):
+    proofs_agree(5, 0)
+
+
+@pytest.mark.slow
+def test_a_hundred_proofs_from_memory_hold_on_a_cluster_and_exceed_no_optimum(client):
+    proofs_agree(100, 1)

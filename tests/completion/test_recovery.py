@@ -338,3 +338,58 @@ def test_what_is_not_there_for_arrays_of_other_libraries_is_refused_rather_than_
 
     with pytest.raises(solvers.BackendError, match="convert to NumPy"):
         select_rank(array_api_strict.ones((4, 4)), 1)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_truncated_steps_reach_the_least_squares_solution_of_the_tangent_system(weighted):
+    from solvers.completion import _kernels_tangent as tangent
+
+    rng = np.random.default_rng(0)
+    m, n, k = 7, 6, 2
+    mask = scipy.sparse.csr_array((rng.random((m, n)) < 0.7).astype(float))
+    rows, cols = mask.nonzero()
+    left, right = rng.standard_normal((m, k)), rng.standard_normal((n, k))
+    weights = rng.uniform(0.5, 2.0, len(rows)) if weighted else np.empty(0)
+    jacobian = np.zeros((len(rows), m + n, k))
+    at = np.arange(len(rows))
+    jacobian[at, rows], jacobian[at, m + cols] = right[cols], left[rows]
+    jacobian = jacobian.reshape(len(rows), -1)
+    data = rng.standard_normal(len(rows))
+    weight = weights if weighted else np.ones(len(rows))
+    slope = (jacobian.T @ (weight * data)).reshape(m + n, k)
+    gx, gy = slope[:m].copy(), slope[m:].copy()
+    x, y = np.empty((m, k)), np.empty((n, k))
+    tangent.truncated_steps(mask.indptr, mask.indices, weights, left, right, gx, gy, 200, x, y, (0,) * k)
+    exact = np.linalg.lstsq(jacobian * np.sqrt(weight)[:, None], np.sqrt(weight) * data)[0].reshape(m + n, k)
+    np.testing.assert_allclose(np.vstack([x, y]), exact, atol=1e-7)
+
+
+def test_what_is_left_out_for_a_while_leaves_every_row_and_column_its_rank(monkeypatch):
+    from solvers.completion import _near_limit as near
+
+    rng = np.random.default_rng(1)
+    A = observed_part(*low_rank(60, 50, 3, 3, rng), 1.6, rng)
+    counted = []
+    fitted = near.variable_projection
+
+    def watched(run, *rest):
+        kept = run.work.rows.weights
+        if len(kept):
+            pairs = (
+                (run.problem.observed.rows, run.problem.row_counts),
+                (run.problem.observed.cols, run.problem.col_counts),
+            )
+            counted.extend(
+                np.min(np.bincount(at, kept, len(counts)) - np.minimum(counts, run.problem.rank))
+                for at, counts in pairs
+            )
+        return fitted(run, *rest)
+
+    monkeypatch.setattr(near, "variable_projection", watched)
+    monkeypatch.setattr(near, "WORTHWHILE", np.inf)
+    monkeypatch.setattr(near, "DROPPED", (0.5,))
+    noisy = A[0], A[1], A[2] + 1e-3 * rng.standard_normal(len(A[2])), A[3]
+    result = solvers.complete_matrix(noisy, 3, method="gauss-newton", rng=0, max_iter=60)
+    assert counted
+    assert min(counted) >= 0
+    assert solvers.verify(result, noisy, 3)

@@ -283,8 +283,8 @@ def test_kernels_reach_entries_beyond_two_to_the_31(tmp_path):
         tangent.factor_rows(*structure, right, 1e-16, inner)
         tangent.schur_blocks(*structure, left, right, inner, blocks)
         schur = np.empty((50, 2))
-        tangent.apply_schur(*structure, left, right, inner, right, work, schur)
-        tangent.apply_normal(*structure, left, right, left, right, *normal)
+        tangent.apply_schur(*structure, left, right, inner, right, work, schur, (0, 0))
+        tangent.truncated_steps(*structure, left, right, left.copy(), right.copy(), 3, *normal, (0, 0))
         tangent.pull_back(indptr + offset, positions, data, left, right, pulled, pushed)
         systems.append((inner, blocks, schur, *normal, pulled, pushed))
     for mine, other in zip(*systems, strict=True):
