@@ -13,9 +13,10 @@ import numpy as np
 from ranking import _kernels_numba as kernels
 from ranking._bounds import RECURSION_NODES
 from ranking._factors import Factors, are_factors
-from ranking._improve import RESTARTS, ascend, grow_tree, improve
+from ranking._improve import ascend, grow_tree, improve
 from ranking._large import LargeRun, survey
 from ranking._one_call import solve_in_one_call
+from ranking._potential_tree import PotentialTree
 from ranking._precedence_numba import adjacency_fit, precedence_fit
 from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._result import RankingResult
@@ -42,12 +43,15 @@ EXACT_ROUNDS = 10**9
 # Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
 # then consist of two-cycles, branching on them is slow, and turning paths round pays.
 LOOSE_GAP = 0.01
-# Relative distance above which other bounds come before branching.
-HOPELESS_GAP = 0.25
-# Rounds of branching: where the assignment is tight; before and after the first local search where it is loose.
+# Rounds of branching of "auto": on assignments, and on 1-arborescences.
 TIGHT_ROUNDS = 100
-FIRST_ROUNDS = 1
-LOOSE_ROUNDS = 2
+LOOSE_ROUNDS = 15
+# Kicks per node of the local search: before potentials, where it is all there is, and after a tree that is not exhausted,
+# from the best tour and from random ones.
+FIRST_KICKS = 1
+SEARCH_KICKS = 4
+LAST_KICKS = 20
+RESTARTS = 3
 
 
 @dataclass(frozen=True)
@@ -285,31 +289,46 @@ def _solve(run: Run, settings: PathSettings) -> None:
 
 
 def _close_gap(run: Run, most_bytes: int) -> None:
-    """Branch a little, search, branch more; "exact" then branches on, up to the limits."""
+    """Search and branch: on 1-arborescences where assignments are loose, otherwise on assignments.
+
+    "exact" branches on, up to the limits.
+    """
     method = run.monitor.common.method
     distance = run.upper - run.lower
     loose = not distance <= LOOSE_GAP * abs(run.upper)
-    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
-    if run.monitor.certificate is None and (hopeless or method == "heuristic"):
+    if run.monitor.certificate is None and (loose or method == "heuristic"):
         run.prove_root()
     if method == "heuristic":
-        improve(run, range(1), turn=loose)
+        improve(run, SEARCH_KICKS, turn=loose)
         ascend(run)
-        improve(run, range(1, RESTARTS), turn=loose)
         return
+    rounds = EXACT_ROUNDS if method == "exact" else LOOSE_ROUNDS
+    if loose:
+        improve(run, FIRST_KICKS, turn=True)
+        potentials = ascend(run)
+        if potentials is not None:
+            exhausted = grow_tree(run, potentials, rounds, most_bytes)
+            if run.monitor.status is not None:
+                return
+            if not exhausted:
+                _leave(run, potentials, most_bytes, turn=True)
+                return
     tree = Tree(run)
-    if not hopeless and grow_tree(run, tree, FIRST_ROUNDS if loose else TIGHT_ROUNDS, most_bytes):
+    if grow_tree(run, tree, rounds if method == "exact" else TIGHT_ROUNDS, most_bytes):
         return
-    improve(run, range(1), turn=loose)
-    ascend(run)
-    if grow_tree(run, tree, LOOSE_ROUNDS, most_bytes):
-        return
-    improve(run, range(1, RESTARTS), turn=loose)
-    if method == "exact" and not grow_tree(run, tree, EXACT_ROUNDS, most_bytes):
+    _leave(run, tree, most_bytes, turn=loose)
+
+
+def _leave(run: Run, tree: Tree | PotentialTree, most_bytes: int, *, turn: bool) -> None:
+    """The end of a run whose tree is not exhausted: a last search, from the best tour and from random ones."""
+    if run.monitor.common.method == "exact":
         run.monitor.finish(
             Status.STALLED,
             f"The tree outgrew options['certificate_bytes'] = {most_bytes} after {tree.expanded} nodes; raise it.",
         )
+        return
+    for restart in range(RESTARTS):
+        improve(run, LAST_KICKS, anew=restart > 0, turn=turn)
 
 
 def _root(run: Run) -> bool:

@@ -16,7 +16,7 @@ from solvers._core.linalg import UNIT
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 
-__all__ = ["Run", "Tree"]
+__all__ = ["INNER", "OPEN", "Run", "Tree"]
 
 # Successors per node that local search looks at.
 NEAR = 10
@@ -177,6 +177,11 @@ class Tree:
     def nbytes(self) -> int:
         """Memory of the nodes in use."""
         return int(self.counts[0]) * 8 * (3 * self.run.problem.m + 6)
+
+    @property
+    def node_work(self) -> float:
+        """Arc inspections per expansion."""
+        return float(self.run.problem.m**3)
 
     def grow(self) -> None:
         """Double the room."""
