@@ -44,7 +44,7 @@ def improve(run: Run, kicks_per_node: int, *, anew: bool = False, turn: bool) ->
     while kicks > 0 and monitor.running():
         draws = monitor.common.rng.integers(0, 2**31 - 1, size=(min(kicks, chunk), 3))
         kicks -= len(draws)
-        cost = search.iterate(run.d, run.u, run.v, run.near, tour, draws, turn, not polished)
+        cost = search.iterate(run.d, run.u, run.v, tour, draws, turn, not polished)
         polished = True
         if cost < run.upper and cost < run.barrier:
             run.upper = cost

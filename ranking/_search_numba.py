@@ -1,5 +1,19 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""Compiled local search on tours: segment exchange, reversal, and kicks."""
+"""Compiled local search on tours: segment exchange, reversal, and kicks.
+
+A tour t is kept as an array with the place of each node. For any prices u, v the reduced costs r_ij = c_ij - u_i - v_j
+differ from the costs by the same sum on all tours, so that every gain may be counted in them; near the optimum of the
+prices they are small on good arcs, and few successors of each node need be looked at.
+
+- *Exchange* of two adjacent segments: arcs (a, a'), (b, b'), (z, z') become (a, b'), (z, a'), (b, z'), no arc is
+  turned round. A move is given up as soon as the arcs taken out cost no more than those put in so far.
+- *Reversal* of a path b, ..., c behind a: the arcs (a, b), (c, c') become (a, c), (b, c') and all between are turned
+  round, which costs the difference of two sums F_k = sum_{l<k} r(t_l, t_l+1) - r(t_l+1, t_l). It pays where costs are
+  nearly symmetric.
+- A *kick* exchanges two short segments at random; what does not come out better is undone.
+
+References: Or, thesis, Northwestern University, 1976; Martin, Otto and Felten, Complex Systems 5, 1991.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +27,9 @@ __all__ = ["iterate", "noticeable", "polish", "tour_cost", "tour_from"]
 MOST_MOVES = 50
 # A move must gain more than this fraction of the largest price.
 NOTICEABLE = 1e-13
+# Successors per node that are looked at after a kick, and nodes per segment of a kick.
+KICK_NEAR = 6
+KICK_LENGTH = 50
 
 
 @njit()
@@ -90,80 +107,6 @@ def swap_segments(tour, place, scratch, first, left, right):
 
 
 @njit()
-def polish(d, u, v, near, tour, place, scratch, queue, queued, ends, nothing, eps):
-    """Segment exchange from every node whose arc has a positive reduced cost."""
-    m = len(tour)
-    count = 0
-    for k in range(m):
-        a = tour[k]
-        b = tour[k + 1] if k + 1 < m else tour[0]
-        queued[a] = d[a, b] - u[a] - v[b] > eps
-        if queued[a]:
-            queue[count] = a
-            count += 1
-    local_search(d, u, v, near, tour, place, scratch, queue, queued, ends, count, eps, False, nothing, nothing)
-
-
-@njit()
-def local_search(d, u, v, near, tour, place, scratch, queue, queued, ends, count, eps, turn, forward, backward):
-    """Segment exchange and, if ``turn``, reversal, from the ``count`` nodes in ``queue``, until neither helps."""
-    m, width = near.shape
-    moves = 0
-    if turn:
-        prefix_sums(d, tour, forward, backward)
-    while count > 0 and moves < MOST_MOVES * m:
-        count -= 1
-        a = queue[count]
-        queued[a] = False
-        before = moves
-        if exchange_once(d, u, v, near, tour, place, scratch, a, eps, ends):
-            moves += 1
-        elif turn:
-            p = place[a]
-            b = tour[p + 1] if p + 1 < m else tour[0]
-            successors(d, v, near, b)
-            for k in range(width):
-                c = near[a, k]
-                if c != b:
-                    gain = reversal_gain(d, tour, place, forward, backward, a, c)
-                    if gain > eps:
-                        ends[0], ends[1], ends[2] = a, b, c
-                        turn_at(tour, place, a, c)
-                        moves += 1
-                        break
-                # The other new arc, from b to the node behind the turned path.
-                after = near[b, k]
-                if after != a:
-                    q = place[after] - 1
-                    c = tour[q] if q >= 0 else tour[m - 1]
-                    if c != a and c != b:
-                        gain = reversal_gain(d, tour, place, forward, backward, a, c)
-                        if gain > eps:
-                            ends[0], ends[1], ends[2] = a, b, c
-                            turn_at(tour, place, a, c)
-                            moves += 1
-                            break
-        if moves > before:
-            if turn:
-                prefix_sums(d, tour, forward, backward)
-            for k in range(3):
-                node = ends[k]
-                if not queued[node]:
-                    queued[node] = True
-                    queue[count] = node
-                    count += 1
-                q = place[node] - 1
-                node = tour[q] if q >= 0 else tour[m - 1]
-                if not queued[node]:
-                    queued[node] = True
-                    queue[count] = node
-                    count += 1
-    while count > 0:
-        count -= 1
-        queued[queue[count]] = False
-
-
-@njit()
 def exchange_once(d, u, v, near, tour, place, scratch, a, eps, ends):
     """One improving exchange of two adjacent segments behind a, if there is one; writes the ends of the new arcs."""
     m, width = near.shape
@@ -206,80 +149,147 @@ def exchange_once(d, u, v, near, tour, place, scratch, a, eps, ends):
 
 
 @njit()
-def turn_at(tour, place, a, c):
-    """Turn round the path from the successor of a to c."""
+def skew_sums(d, tour, skew):
+    """Costs of the arcs up to each position, less those of the same arcs turned round."""
     m = len(tour)
-    first = place[a] + 1
-    length = place[c] - place[a]
-    if length < 0:
-        length += m
-    reverse(tour, place, first if first < m else 0, length)
+    skew[0] = 0.0
+    for k in range(m):
+        a = tour[k]
+        b = tour[k + 1] if k + 1 < m else tour[0]
+        skew[k + 1] = skew[k] + d[a, b] - d[b, a]
 
 
 @njit()
-def reverse(tour, place, first, length):
-    """Turn round the ``length`` nodes from position ``first`` on (cyclic)."""
-    m = len(tour)
-    i, j = first, first + length - 1
-    while i < j:
-        p = i if i < m else i - m
-        q = j if j < m else j - m
-        tour[p], tour[q] = tour[q], tour[p]
-        place[tour[p]] = p
-        place[tour[q]] = q
-        i += 1
-        j -= 1
-
-
-@njit()
-def reversal_gain(d, tour, place, forward, backward, a, c):
-    """Gain of turning round the path from the successor of a to c."""
-    m = len(tour)
-    p, q = place[a], place[c]
-    first = p + 1 if p + 1 < m else 0
-    b = tour[first]
-    after = tour[q + 1] if q + 1 < m else tour[0]
-    if first <= q:
-        inner = forward[q] - forward[first] - (backward[q] - backward[first])
-    else:
-        inner = forward[m] - forward[first] + forward[q] - (backward[m] - backward[first] + backward[q])
+def reversal_gain(d, tour, place, skew, a, b, c, after):
+    """Gain of turning round the path from b, the successor of a, to c, which ``after`` follows."""
+    p, q = place[b], place[c]
+    inner = skew[q] - skew[p]
+    if p > q:
+        inner += skew[len(tour)]
     return inner + d[a, b] + d[c, after] - d[a, c] - d[b, after]
 
 
 @njit()
-def prefix_sums(d, tour, forward, backward):
-    """Costs of the arcs up to each position, along the tour and against it."""
+def reverse(tour, place, first, last):
+    """Turn round the nodes from position ``first`` to ``last`` (cyclic)."""
     m = len(tour)
-    forward[0] = 0.0
-    backward[0] = 0.0
-    for k in range(m):
-        a = tour[k]
-        b = tour[k + 1] if k + 1 < m else tour[0]
-        forward[k + 1] = forward[k] + d[a, b]
-        backward[k + 1] = backward[k] + d[b, a]
+    length = last - first + 1 if last >= first else last - first + 1 + m
+    for _ in range(length // 2):
+        one, other = tour[first], tour[last]
+        tour[first], tour[last] = other, one
+        place[other], place[one] = first, last
+        first = first + 1 if first + 1 < m else 0
+        last = last - 1 if last > 0 else m - 1
 
 
 @njit()
-def iterate(d, u, v, near, tour, draws, turn, fresh):
+def reverse_once(d, v, near, tour, place, skew, a, eps, ends):
+    """One improving reversal of a path behind a, if there is one; writes the ends of the new arcs."""
+    m, width = near.shape
+    p = place[a]
+    b = tour[p + 1] if p + 1 < m else tour[0]
+    successors(d, v, near, b)
+    for k in range(width):
+        c = near[a, k]
+        if c != b:
+            q = place[c]
+            after = tour[q + 1] if q + 1 < m else tour[0]
+            if reversal_gain(d, tour, place, skew, a, b, c, after) > eps:
+                ends[0], ends[1], ends[2] = a, b, c
+                reverse(tour, place, place[b], place[c])
+                return True
+        # The other new arc, from b to the node behind the turned path.
+        after = near[b, k]
+        if after != a:
+            q = place[after] - 1
+            c = tour[q] if q >= 0 else tour[m - 1]
+            if c != a and c != b and reversal_gain(d, tour, place, skew, a, b, c, after) > eps:
+                ends[0], ends[1], ends[2] = a, b, c
+                reverse(tour, place, place[b], place[c])
+                return True
+    return False
+
+
+@njit()
+def enqueue(node, queue, queued, count):
+    """Add a node to the queue unless it is there; returns the new length."""
+    if not queued[node]:
+        queued[node] = True
+        queue[count] = node
+        count += 1
+    return count
+
+
+@njit()
+def local_search(d, u, v, near, tour, place, scratch, queue, queued, ends, count, eps, turn, skew):
+    """Segment exchange and, if ``turn``, reversal, from the ``count`` nodes in ``queue``, until neither helps."""
+    m = len(tour)
+    moves = 0
+    if turn:
+        skew_sums(d, tour, skew)
+    while count > 0 and moves < MOST_MOVES * m:
+        count -= 1
+        a = queue[count]
+        queued[a] = False
+        if exchange_once(d, u, v, near, tour, place, scratch, a, eps, ends) or (
+            turn and reverse_once(d, v, near, tour, place, skew, a, eps, ends)
+        ):
+            moves += 1
+            if turn:
+                skew_sums(d, tour, skew)
+            for k in range(3):
+                count = enqueue(ends[k], queue, queued, count)
+                q = place[ends[k]] - 1
+                count = enqueue(tour[q] if q >= 0 else tour[m - 1], queue, queued, count)
+    while count > 0:
+        count -= 1
+        queued[queue[count]] = False
+
+
+@njit()
+def polish(d, u, v, near, tour, place, scratch, queue, queued, ends, nothing, eps):
+    """Segment exchange from every node whose arc has a positive reduced cost."""
+    m = len(tour)
+    count = 0
+    for k in range(m):
+        a = tour[k]
+        b = tour[k + 1] if k + 1 < m else tour[0]
+        queued[a] = d[a, b] - u[a] - v[b] > eps
+        if queued[a]:
+            queue[count] = a
+            count += 1
+    local_search(d, u, v, near, tour, place, scratch, queue, queued, ends, count, eps, False, nothing)
+
+
+@njit()
+def iterate(d, u, v, tour, draws, turn, fresh):
     """Iterated local search: exchange two short adjacent segments at random, repair, keep what is not worse.
 
     ``draws`` (kicks, 3) are random integers. ``fresh`` tours are first improved from every node. Returns the cost.
     """
     m = len(tour)
+    # Costs less prices once for all, so that no price is read again.
+    rest = np.empty((m, m))
+    for i in range(m):
+        for j in range(m):
+            rest[i, j] = d[i, j] - u[i] - v[j]
+    none = np.zeros(m)
+    near = np.empty((m, min(KICK_NEAR, m - 1)), np.int64)
+    near[:, 0] = -1
     place = np.empty(m, np.int64)
     scratch, queue, ends = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(3, np.int64)
     queued = np.zeros(m, np.bool_)
-    forward, backward = np.empty(m + 1), np.empty(m + 1)
+    skew = np.empty(m + 1)
     eps = noticeable(u, v)
     for k in range(m):
         place[tour[k]] = k
     if fresh:
         queue[:] = tour
         queued[:] = True
-        local_search(d, u, v, near, tour, place, scratch, queue, queued, ends, m, eps, turn, forward, backward)
-    cost = tour_cost(d, tour)
+        local_search(rest, none, none, near, tour, place, scratch, queue, queued, ends, m, eps, turn, skew)
+    cost = tour_cost(rest, tour)
     kept, kept_place = tour.copy(), place.copy()
-    longest = min(50, (m - 1) // 2)
+    longest = min(KICK_LENGTH, (m - 1) // 2)
     for k in range(len(draws)):
         if m < 4:
             break
@@ -290,13 +300,9 @@ def iterate(d, u, v, near, tour, draws, turn, fresh):
         swap_segments(tour, place, scratch, first, left, right)
         count = 0
         for position in (first - 1, first + right - 1, first + left + right - 1):
-            node = tour[position % m]
-            if not queued[node]:
-                queued[node] = True
-                queue[count] = node
-                count += 1
-        local_search(d, u, v, near, tour, place, scratch, queue, queued, ends, count, eps, turn, forward, backward)
-        new = tour_cost(d, tour)
+            count = enqueue(tour[position % m], queue, queued, count)
+        local_search(rest, none, none, near, tour, place, scratch, queue, queued, ends, count, eps, turn, skew)
+        new = tour_cost(rest, tour)
         if new <= cost:
             cost = new
             kept[:] = tour
@@ -304,4 +310,4 @@ def iterate(d, u, v, near, tour, draws, turn, fresh):
         else:
             tour[:] = kept
             place[:] = kept_place
-    return cost
+    return tour_cost(d, tour)
