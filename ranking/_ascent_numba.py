@@ -20,12 +20,14 @@ import numpy as np
 
 from solvers._core.jit import njit
 
-__all__ = ["TAIL", "ascend", "climb", "entering_costs", "keep_cycle", "workspace"]
+__all__ = ["TAIL", "ascend", "climb", "entering_costs", "keep_cycle", "preorder", "workspace"]
 
 # Steps: part of the distance to the best cycle, what is kept of the last direction, steps without progress before the
 # part shrinks, by how much, and where it ends. Progress is a fraction of the distance.
 PART, KEPT, PATIENCE, SHRINK, LEAST_PART = 1.5, 0.7, 4, 0.7, 1e-3
 PROGRESS = 1e-4
+# Steps between arborescences whose preorders become tours.
+TOUR_STEPS = 10
 # What becomes of a node while the arborescence grows.
 NEW, ON_PATH, REACHED, MERGED = range(4)
 TAIL, MEMBER, SIBLING, STATE, PATH, HOME, RING = range(7)
@@ -180,11 +182,11 @@ def arborescence(into, p, root, w, bits, paid, links):
 
 
 @njit()
-def climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vectors):
-    """Improve the potentials p in place, up to ``goal``.
+def climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vectors, tours):
+    """Improve the potentials p in place, up to ``goal``; every few steps, the arborescence's preorder goes into ``tours``.
 
-    Returns the best bound met, the steps taken, and whether the last arborescence, whose arcs ``links[TAIL]`` holds with
-    that into the root, is a cycle: then it is optimal, and the bound its cost. A bound of inf says that there is none.
+    Returns the best bound met, the number of tours, and whether the last arborescence, whose arcs ``links[TAIL]`` holds
+    with that into the root, is a cycle: then it is optimal, and the bound its cost. A bound of inf says that there is none.
     """
     m = len(p)
     trial, direction, last = vectors[0], vectors[1], vectors[2]
@@ -193,7 +195,7 @@ def climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vector
     for i in range(m):
         trial[i] = p[i] - low
         last[i] = 0.0
-    best, part, stalls = -np.inf, PART, 0
+    best, part, stalls, count = -np.inf, PART, 0, 0
     for step in range(steps):
         value = arborescence(into, trial, root, w, bits, paid, links)
         low, at = np.inf, -1
@@ -202,7 +204,7 @@ def climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vector
                 low, at = into[root * m + i] + trial[i], i
         value += low + m * least
         if not value < np.inf:
-            return np.inf, step + 1, False
+            return np.inf, count, False
         tail[root] = at
         for i in range(m):
             value -= trial[i]
@@ -218,14 +220,17 @@ def climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vector
             norm += abs(direction[i])
         if norm == 0.0:
             p[:] = trial
-            return value, step + 1, True
+            return value, count, True
+        if step % TOUR_STEPS == TOUR_STEPS - 1 and count < len(tours):
+            preorder(links, root, tours[count])
+            count += 1
         if best >= goal:
-            return best, step + 1, False
+            return best, count, False
         if stalls >= PATIENCE:
             stalls = 0
             part *= SHRINK
             if part < LEAST_PART:
-                return best, step + 1, False
+                return best, count, False
         norm = 0.0
         for i in range(m):
             direction[i] += KEPT * last[i]
@@ -238,7 +243,7 @@ def climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vector
             low = min(low, trial[i])
         for i in range(m):
             trial[i] -= low
-    return best, steps, False
+    return best, count, False
 
 
 @njit()
@@ -258,11 +263,42 @@ def keep_cycle(into, least, root, tails, upper, tour):
 
 
 @njit()
+def preorder(links, root, tour):
+    """The nodes in the order in which a walk through the arborescence meets them first."""
+    m = len(tour)
+    tails, first, after, waiting = links[TAIL], links[MEMBER], links[SIBLING], links[PATH]
+    for i in range(m):
+        first[i] = -1
+    for j in range(m):
+        if j != root:
+            after[j] = first[tails[j]]
+            first[tails[j]] = j
+    waiting[0] = root
+    count, met = 1, 0
+    while count > 0:
+        count -= 1
+        i = waiting[count]
+        tour[met] = i
+        met += 1
+        j = first[i]
+        while j >= 0:
+            waiting[count] = j
+            count += 1
+            j = after[j]
+
+
+@njit()
 def ascend(c, p, root, goal, upper, steps, tour):
-    """Improve the potentials p in place; returns the best bound and the cost of the best cycle, written to ``tour`` if new."""
+    """Improve the potentials p in place.
+
+    Returns the best bound, the cost of the best cycle, written to ``tour`` if it is an arborescence's, and the preorders of
+    some arborescences on the way.
+    """
+    m = c.shape[0]
     into, least = entering_costs(c)
-    w, bits, paid, links, vectors = workspace(c.shape[0])
-    best, _, is_cycle = climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vectors)
+    w, bits, paid, links, vectors = workspace(m)
+    tours = np.empty((steps // TOUR_STEPS, m), np.int64)
+    best, count, is_cycle = climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vectors, tours)
     if is_cycle:
         upper = keep_cycle(into, least, root, links[TAIL], upper, tour)
-    return best, upper
+    return best, upper, tours[:count]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ranking import _kernels_numba as kernels
 from ranking import _search_numba as search
 from ranking._ascent_numba import ascend as kernels_ascend
@@ -56,6 +58,8 @@ def improve(run: Run, kicks_per_node: int, *, anew: bool = False, turn: bool) ->
 def ascend(run: Run) -> PotentialTree | None:
     """Potentials that nearly reach the subtour bound, starting from the assignment's prices: the root of a tree.
 
+    Local search from arborescences on the way gives tours.
+
     None without a tour, or where a step would take too long.
     """
     monitor, m = run.monitor, run.problem.m
@@ -64,7 +68,8 @@ def ascend(run: Run) -> PotentialTree | None:
         return None
     p = -run.u
     goal = run.upper - kernels.cut_slack(run.upper, monitor.common.tol, run.whole)
-    lower, upper = kernels_ascend(run.c, p, m - 1, goal, run.upper, ASCENT_STEPS, run.tour)
+    lower, upper, walks = kernels_ascend(run.c, p, m - 1, goal, run.upper, ASCENT_STEPS, run.tour)
+    upper = search.best_of(run.d, -p, np.min(run.d + p[:, None], axis=0), walks, run.tour, upper, run.barrier)
     if upper < run.upper:
         run.upper = upper
         run.offer(run.tour)

@@ -71,8 +71,10 @@ class PotentialTree:
         while True:
             reason, run.upper, expanded = kernels.branch_on_arcs(
                 run.c,
+                run.d,
                 run.problem.m - 1,
                 slack,
+                run.barrier,
                 self.parent,
                 self.tail,
                 self.head,

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ranking._ascent_numba import TAIL, climb, entering_costs, keep_cycle, workspace
+from ranking._ascent_numba import TAIL, climb, entering_costs, keep_cycle, preorder, workspace
 from ranking._kernels_numba import pop, push
+from ranking._search_numba import best_of
 from solvers._core.jit import njit
 
 __all__ = ["branch_on_arcs"]
 
 # Steps of ascent at a node.
 NODE_STEPS = 25
+# One in so many nodes gives a tour, by local search from its arborescence.
+TOUR_NODES = 3
 # Weight of the cheaper of two losses' sum against the lesser of them.
 SIDE_WEIGHT = 1e-3
 
@@ -94,11 +97,14 @@ def choose(into, p, root, tails, leaving):
 
 
 @njit()
-def branch_on_arcs(c, root, slack, parent, tail, head, forced, state, key, P, heap, counts, upper, tour, budget):
+def branch_on_arcs(
+    c, d, root, slack, barrier, parent, tail, head, forced, state, key, P, heap, counts, upper, tour, budget
+):  # fmt: skip
     """Expand up to ``budget`` nodes, least bound first.
 
     ``state``: 0 open, 1 internal, 2 leaf that is cut off, or whose arborescence is a cycle. ``counts`` holds the number of
-    nodes and the size of the heap. Nodes with bound >= upper - slack are cut off. Returns (reason, upper, expanded):
+    nodes and the size of the heap. Nodes with bound >= upper - slack are cut off. Tours are sought in d, the costs with
+    huge ones for forbidden arcs, and those of cost >= barrier use one. Returns (reason, upper, expanded):
     0 nothing open below the limit, 1 budget used, 2 no room for the children of the next node.
     """
     m = c.shape[0]
@@ -107,7 +113,8 @@ def branch_on_arcs(c, root, slack, parent, tail, head, forced, state, key, P, he
     into = np.empty(m * m)
     w, bits, paid, links, vectors = workspace(m)
     leaving = np.empty(m, np.int64)
-    p = np.empty(m)
+    p, entering = np.empty(m), np.empty(m)
+    walk = np.empty((1, m), np.int64)
     expanded = 0
     while counts[1] > 0 and key[heap[0]] < upper - slack:
         if expanded >= budget:
@@ -119,7 +126,7 @@ def branch_on_arcs(c, root, slack, parent, tail, head, forced, state, key, P, he
         expanded += 1
         restrict(all_into, into, node, parent, tail, head, forced, m)
         p[:] = P[node]
-        climb(into, least, p, root, -np.inf, upper, 1, w, bits, paid, links, vectors)
+        climb(into, least, p, root, -np.inf, upper, 1, w, bits, paid, links, vectors, walk[:0])
         j = choose(into, vectors[0], root, links[TAIL], leaving)
         if j < 0:
             state[node] = 2
@@ -127,6 +134,15 @@ def branch_on_arcs(c, root, slack, parent, tail, head, forced, state, key, P, he
             continue
         i = links[TAIL, j]
         state[node] = 1
+        if expanded % TOUR_NODES == 1:
+            preorder(links, root, walk[0])
+            for k in range(m):
+                p[k] = -p[k]
+                entering[k] = np.inf
+            for k in range(m):
+                for l in range(m):
+                    entering[l] = min(entering[l], d[k, l] - p[k])
+            upper = best_of(d, p, entering, walk, tour, upper, barrier)
         for force in (True, False):
             t = counts[0]
             counts[0] += 1
@@ -134,7 +150,7 @@ def branch_on_arcs(c, root, slack, parent, tail, head, forced, state, key, P, he
             P[t] = P[node]
             restrict(all_into, into, t, parent, tail, head, forced, m)
             value, _, is_cycle = climb(
-                into, least, P[t], root, upper - slack, upper, NODE_STEPS, w, bits, paid, links, vectors
+                into, least, P[t], root, upper - slack, upper, NODE_STEPS, w, bits, paid, links, vectors, walk[:0]
             )
             key[t] = max(value, key[node])
             if is_cycle:

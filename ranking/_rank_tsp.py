@@ -48,8 +48,7 @@ TIGHT_ROUNDS = 100
 LOOSE_ROUNDS = 15
 # Kicks per node of the local search: before potentials, where it is all there is, and after a tree that is not exhausted,
 # from the best tour and from random ones.
-FIRST_KICKS = 1
-SEARCH_KICKS = 4
+SEARCH_KICKS = 1
 LAST_KICKS = 20
 RESTARTS = 3
 
@@ -299,12 +298,11 @@ def _close_gap(run: Run, most_bytes: int) -> None:
     if run.monitor.certificate is None and (loose or method == "heuristic"):
         run.prove_root()
     if method == "heuristic":
-        improve(run, SEARCH_KICKS, turn=loose)
         ascend(run)
+        improve(run, SEARCH_KICKS, turn=loose)
         return
     rounds = EXACT_ROUNDS if method == "exact" else LOOSE_ROUNDS
     if loose:
-        improve(run, FIRST_KICKS, turn=True)
         potentials = ascend(run)
         if potentials is not None:
             exhausted = grow_tree(run, potentials, rounds, most_bytes)

@@ -21,7 +21,7 @@ import numpy as np
 
 from solvers._core.jit import njit
 
-__all__ = ["iterate", "noticeable", "polish", "tour_cost", "tour_from"]
+__all__ = ["best_of", "iterate", "noticeable", "polish", "tour_cost", "tour_from"]
 
 # Moves per node before the local search gives up: roundings of huge arcs could make it turn in circles.
 MOST_MOVES = 50
@@ -311,3 +311,15 @@ def iterate(d, u, v, tour, draws, turn, fresh):
             tour[:] = kept
             place[:] = kept_place
     return tour_cost(d, tour)
+
+
+@njit()
+def best_of(d, u, v, starts, tour, cost, barrier):
+    """Local search from several tours; writes one of less than ``cost`` and ``barrier`` to ``tour``; returns the least cost."""
+    none = np.empty((0, 3), np.int64)
+    for k in range(len(starts)):
+        new = iterate(d, u, v, starts[k], none, True, True)
+        if new < cost and new < barrier:
+            cost = new
+            tour[:] = starts[k]
+    return cost
