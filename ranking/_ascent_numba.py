@@ -26,8 +26,9 @@ __all__ = ["TAIL", "ascend", "climb", "entering_costs", "keep_cycle", "preorder"
 # part shrinks, by how much, and where it ends. Progress is a fraction of the distance.
 PART, KEPT, PATIENCE, SHRINK, LEAST_PART = 1.5, 0.7, 4, 0.7, 1e-3
 PROGRESS = 1e-4
-# Steps between arborescences whose preorders become tours.
+# Steps between arborescences whose preorders become tours, and how many of them, the last ones, are kept.
 TOUR_STEPS = 10
+TOURS = 7
 # What becomes of a node while the arborescence grows.
 NEW, ON_PATH, REACHED, MERGED = range(4)
 TAIL, MEMBER, SIBLING, STATE, PATH, HOME, RING = range(7)
@@ -221,8 +222,8 @@ def climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vector
         if norm == 0.0:
             p[:] = trial
             return value, count, True
-        if step % TOUR_STEPS == TOUR_STEPS - 1 and count < len(tours):
-            preorder(links, root, tours[count])
+        if step % TOUR_STEPS == TOUR_STEPS - 1 and len(tours) > 0:
+            preorder(links, root, tours[count % len(tours)])
             count += 1
         if best >= goal:
             return best, count, False
@@ -297,8 +298,8 @@ def ascend(c, p, root, goal, upper, steps, tour):
     m = c.shape[0]
     into, least = entering_costs(c)
     w, bits, paid, links, vectors = workspace(m)
-    tours = np.empty((steps // TOUR_STEPS, m), np.int64)
+    tours = np.empty((TOURS, m), np.int64)
     best, count, is_cycle = climb(into, least, p, root, goal, upper, steps, w, bits, paid, links, vectors, tours)
     if is_cycle:
         upper = keep_cycle(into, least, root, links[TAIL], upper, tour)
-    return best, upper, tours[:count]
+    return best, upper, tours[: min(count, TOURS)]

@@ -16,38 +16,43 @@ from solvers._core.result import Status
 
 __all__ = ["ROUNDED_GAP", "ascend", "grow_tree", "improve"]
 
-# Kicks of a whole local search stay below this number over m.
+# Kicks per node of a local search; a search without success ends after IDLE_KICKS per node, or m^2 / IDLE_DIVISOR where that
+# is more. Kicks in all stay below KICK_WORK / m.
+MOST_KICKS = 60
+IDLE_KICKS = 5
+IDLE_DIVISOR = 1000
 KICK_WORK = 2e7
 # Node visits per round of kicks, and arc inspections per round of branching.
-ROUND_VISITS = 2e4
+ROUND_VISITS = 1e4
 ROUND_WORK = 2e7
 # Steps of the ascent, the number of nodes up to which it is worth its m^2 a step, and seconds per arc and step.
-ASCENT_STEPS = 200
+ASCENT_STEPS = 150
 ASCENT_NODES = 600
 STEP_SPEED = 5e-9
 # Growth of a tree between its proofs, each of which costs m^2 a leaf.
 PROOF_GROWTH = 4
 # Gap that roundings alone leave where scores have one scale.
 ROUNDED_GAP = 1e-9
-# Seconds per arc inspection when a tree is proved.
-PROOF_SPEED = 1e-9
 
 
-def improve(run: Run, kicks_per_node: int, *, anew: bool = False, turn: bool) -> None:
-    """Iterated local search, an iteration or more, from the best tour or, if ``anew``, from a random one.
+def improve(run: Run, *, turn: bool) -> None:
+    """Iterated local search from the best tour, an iteration or more, until it has found nothing for a while.
 
     ``turn``: also turn paths round, which pays where scores are nearly symmetric.
     """
     monitor, m = run.monitor, run.problem.m
     chunk = max(1, int(ROUND_VISITS / m))
-    kicks = int(min(kicks_per_node * m, KICK_WORK / m))
-    tour = monitor.common.rng.permutation(m) if anew else run.tour.copy()
-    polished = False
-    while kicks > 0 and monitor.running():
-        draws = monitor.common.rng.integers(0, 2**31 - 1, size=(min(kicks, chunk), 3))
-        kicks -= len(draws)
-        cost = search.iterate(run.d, run.u, run.v, tour, draws, turn, not polished)
-        polished = True
+    left, idle = int(min(MOST_KICKS * m, KICK_WORK / m)), 0
+    tour, fresh, best = run.tour.copy(), True, math.inf
+    patience = m * max(IDLE_KICKS, m * m // IDLE_DIVISOR)
+    while left > 0 and idle < patience and monitor.running():
+        draws = monitor.common.rng.integers(0, 2**31 - 1, size=(min(left, chunk), 3))
+        left -= len(draws)
+        idle += len(draws)
+        cost = search.iterate(run.d, run.u, run.v, tour, draws, turn, fresh, search.KICK_NEAR)
+        fresh = False
+        if cost < best:
+            best, idle = cost, 0
         if cost < run.upper and cost < run.barrier:
             run.upper = cost
             run.tour[:] = tour
@@ -86,7 +91,7 @@ def grow_tree(run: Run, tree: Tree | PotentialTree, rounds: int, most_bytes: int
     Returns whether it is exhausted; a tree that outgrows ``most_bytes`` is left as it was last proved. The run goes on after
     a tree of potentials that is exhausted and, by roundings, proves little.
     """
-    monitor, m = run.monitor, run.problem.m
+    monitor = run.monitor
     budget = max(1, int(ROUND_WORK / tree.node_work))
     proved = int(tree.counts[0])
     done = False
@@ -98,8 +103,8 @@ def grow_tree(run: Run, tree: Tree | PotentialTree, rounds: int, most_bytes: int
             proved = int(tree.counts[0])
             tree.prove()
         monitor.checkpoint()
-        if not monitor.affords(PROOF_SPEED * m * m * int(tree.counts[0])):
-            break
+        if not monitor.affords(tree.proof_seconds):
+            monitor.finish(Status.TIME_LIMIT)
     if proved < tree.counts[0]:
         tree.prove()
     if done and monitor.x is not None and monitor.gap > max(monitor.common.tol, ROUNDED_GAP):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ranking import _potentials_numba as kernels
@@ -12,7 +14,9 @@ from solvers._core.arrays import FloatArray
 __all__ = ["PotentialTree"]
 
 # Work at a node of the tree, in m^2.
-NODE_WORK = 300
+NODE_WORK = 900
+# Seconds per arc and node of the tree when it is proved.
+PROOF_SPEED = 6e-9
 
 
 class PotentialTree:
@@ -47,9 +51,19 @@ class PotentialTree:
         self.potentials = np.empty((room, self.run.problem.m))
 
     @property
+    def lower(self) -> float:
+        """Least bound of the open nodes: what the tree would prove but for rounding."""
+        return float(self.key[self.heap[0]]) if self.counts[1] else math.inf
+
+    @property
     def nbytes(self) -> int:
         """Memory of the nodes in use."""
         return int(self.counts[0]) * 8 * (self.run.problem.m + 7)
+
+    @property
+    def proof_seconds(self) -> float:
+        """Time that a proof takes."""
+        return PROOF_SPEED * self.run.problem.m**2 * float(self.counts[0])
 
     @property
     def node_work(self) -> float:

@@ -23,7 +23,7 @@ from solvers._core.jit import njit
 __all__ = ["branch_on_arcs"]
 
 # Steps of ascent at a node.
-NODE_STEPS = 25
+NODE_STEPS = 20
 # One in so many nodes gives a tour, by local search from its arborescence.
 TOUR_NODES = 3
 # Weight of the cheaper of two losses' sum against the lesser of them.

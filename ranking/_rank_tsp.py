@@ -45,12 +45,9 @@ EXACT_ROUNDS = 10**9
 LOOSE_GAP = 0.01
 # Rounds of branching of "auto": on assignments, and on 1-arborescences.
 TIGHT_ROUNDS = 100
-LOOSE_ROUNDS = 15
-# Kicks per node of the local search: before potentials, where it is all there is, and after a tree that is not exhausted,
-# from the best tour and from random ones.
-SEARCH_KICKS = 1
-LAST_KICKS = 20
-RESTARTS = 3
+LOOSE_ROUNDS = 60
+# Distance from the potentials' bound, in mean arcs of the tour, above which "auto" does not branch.
+HOPELESS_ARCS = 1.0
 
 
 @dataclass(frozen=True)
@@ -298,35 +295,53 @@ def _close_gap(run: Run, most_bytes: int) -> None:
     if run.monitor.certificate is None and (loose or method == "heuristic"):
         run.prove_root()
     if method == "heuristic":
-        ascend(run)
-        improve(run, SEARCH_KICKS, turn=loose)
-        return
-    rounds = EXACT_ROUNDS if method == "exact" else LOOSE_ROUNDS
-    if loose:
         potentials = ascend(run)
-        if potentials is not None:
-            exhausted = grow_tree(run, potentials, rounds, most_bytes)
-            if run.monitor.status is not None:
-                return
-            if not exhausted:
-                _leave(run, potentials, most_bytes, turn=True)
-                return
+        if loose and potentials is not None:
+            grow_tree(run, potentials, 1, most_bytes)
+        else:
+            improve(run, turn=loose)
+        return
+    if loose and _branch_on_potentials(run, most_bytes):
+        return
     tree = Tree(run)
-    if grow_tree(run, tree, rounds if method == "exact" else TIGHT_ROUNDS, most_bytes):
-        return
-    _leave(run, tree, most_bytes, turn=loose)
+    if not grow_tree(run, tree, EXACT_ROUNDS if method == "exact" else TIGHT_ROUNDS, most_bytes):
+        if method == "exact":
+            _outgrown(run, tree, most_bytes)
+        improve(run, turn=loose)
 
 
-def _leave(run: Run, tree: Tree | PotentialTree, most_bytes: int, *, turn: bool) -> None:
-    """The end of a run whose tree is not exhausted: a last search, from the best tour and from random ones."""
-    if run.monitor.common.method == "exact":
-        run.monitor.finish(
-            Status.STALLED,
-            f"The tree outgrew options['certificate_bytes'] = {most_bytes} after {tree.expanded} nodes; raise it.",
-        )
-        return
-    for restart in range(RESTARTS):
-        improve(run, LAST_KICKS, anew=restart > 0, turn=turn)
+def _branch_on_potentials(run: Run, most_bytes: int) -> bool:
+    """Ascent, branching where that promises an end, search where it does not.
+
+    False where there are no potentials, or where roundings kept an exhausted tree from a proof.
+    """
+    exact = run.monitor.common.method == "exact"
+    tree = ascend(run)
+    if tree is None:
+        return False
+    if not exact and _hopeless(run, tree):
+        improve(run, turn=True)
+        if _hopeless(run, tree):
+            return True
+    if grow_tree(run, tree, EXACT_ROUNDS if exact else LOOSE_ROUNDS, most_bytes):
+        return run.monitor.status is not None
+    if exact:
+        _outgrown(run, tree, most_bytes)
+    improve(run, turn=True)
+    return True
+
+
+def _outgrown(run: Run, tree: Tree | PotentialTree, most_bytes: int) -> None:
+    """End a run, unless it has ended, whose tree was left for its size."""
+    run.monitor.finish(
+        Status.STALLED,
+        f"The tree outgrew options['certificate_bytes'] = {most_bytes} after {tree.expanded} nodes; raise it.",
+    )
+
+
+def _hopeless(run: Run, tree: PotentialTree) -> bool:
+    """Whether the potentials leave so much open that branching takes long."""
+    return run.upper - tree.lower > HOPELESS_ARCS * abs(run.upper) / run.problem.m
 
 
 def _root(run: Run) -> bool:

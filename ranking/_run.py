@@ -18,6 +18,8 @@ from solvers._core.options import Common
 
 __all__ = ["INNER", "OPEN", "Run", "Tree"]
 
+# Seconds per arc inspection when a tree is proved.
+PROOF_SPEED = 1e-9
 # Successors per node that local search looks at.
 NEAR = 10
 
@@ -177,6 +179,11 @@ class Tree:
     def nbytes(self) -> int:
         """Memory of the nodes in use."""
         return int(self.counts[0]) * 8 * (3 * self.run.problem.m + 6)
+
+    @property
+    def proof_seconds(self) -> float:
+        """Time that a proof takes."""
+        return PROOF_SPEED * self.run.problem.m**2 * float(self.counts[0])
 
     @property
     def node_work(self) -> float:

@@ -21,14 +21,15 @@ import numpy as np
 
 from solvers._core.jit import njit
 
-__all__ = ["best_of", "iterate", "noticeable", "polish", "tour_cost", "tour_from"]
+__all__ = ["KICK_NEAR", "best_of", "iterate", "noticeable", "polish", "tour_cost", "tour_from"]
 
 # Moves per node before the local search gives up: roundings of huge arcs could make it turn in circles.
 MOST_MOVES = 50
 # A move must gain more than this fraction of the largest price.
 NOTICEABLE = 1e-13
-# Successors per node that are looked at after a kick, and nodes per segment of a kick.
-KICK_NEAR = 6
+# Successors per node that are looked at: after kicks, and from tours that are near the best; nodes per segment of a kick.
+KICK_NEAR = 10
+START_NEAR = 6
 KICK_LENGTH = 50
 
 
@@ -262,10 +263,11 @@ def polish(d, u, v, near, tour, place, scratch, queue, queued, ends, nothing, ep
 
 
 @njit()
-def iterate(d, u, v, tour, draws, turn, fresh):
+def iterate(d, u, v, tour, draws, turn, fresh, width):
     """Iterated local search: exchange two short adjacent segments at random, repair, keep what is not worse.
 
-    ``draws`` (kicks, 3) are random integers. ``fresh`` tours are first improved from every node. Returns the cost.
+    ``draws`` (kicks, 3) are random integers. ``fresh`` tours are first improved from every node. ``width`` successors of
+    each node are looked at. Returns the cost.
     """
     m = len(tour)
     # Costs less prices once for all, so that no price is read again.
@@ -274,7 +276,7 @@ def iterate(d, u, v, tour, draws, turn, fresh):
         for j in range(m):
             rest[i, j] = d[i, j] - u[i] - v[j]
     none = np.zeros(m)
-    near = np.empty((m, min(KICK_NEAR, m - 1)), np.int64)
+    near = np.empty((m, min(width, m - 1)), np.int64)
     near[:, 0] = -1
     place = np.empty(m, np.int64)
     scratch, queue, ends = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(3, np.int64)
@@ -318,7 +320,7 @@ def best_of(d, u, v, starts, tour, cost, barrier):
     """Local search from several tours; writes one of less than ``cost`` and ``barrier`` to ``tour``; returns the least cost."""
     none = np.empty((0, 3), np.int64)
     for k in range(len(starts)):
-        new = iterate(d, u, v, starts[k], none, True, True)
+        new = iterate(d, u, v, starts[k], none, True, True, START_NEAR)
         if new < cost and new < barrier:
             cost = new
             tour[:] = starts[k]
