@@ -43,10 +43,12 @@ EXACT_ROUNDS = 10**9
 # Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
 # then consist of two-cycles, branching on them is slow, and turning paths round pays.
 LOOSE_GAP = 0.01
-# Rounds of branching of "auto": on assignments where they are tight and where they are not, and on 1-arborescences.
+# Rounds of branching of "auto": on assignments where they are tight and where they are not, and on 1-arborescences; the last
+# of "heuristic".
 TIGHT_ROUNDS = 100
 FEW_ROUNDS = 2
 LOOSE_ROUNDS = 60
+HEURISTIC_ROUNDS = 2
 # Part of the distance from the assignment that potentials must not leave open.
 FAIR_SHARE = 0.5
 # Distance from the potentials' bound, in mean arcs of the tour, above which "auto" does not branch.
@@ -102,7 +104,7 @@ def rank_tsp(
     method : {"auto", "exact", "heuristic", "greedy", "dynamic-programming"}
         ``"auto"``: exact where that takes milliseconds, otherwise the best path found with its bound. ``"exact"``:
         branches until proved or limited. ``"heuristic"``: local search and the best cheap bound, in about the same time
-        for all problems of a size; loose assignments are followed by potentials and one round of branching on them.
+        for all problems of a size; loose assignments are followed by potentials and two rounds of branching on them.
         ``"greedy"``: one pass of assignment, patching and segment exchange. ``"dynamic-programming"``: subset
         recursion, up to 16 items.
     x0 : RankingResult or (n,) permutation, optional
@@ -305,7 +307,7 @@ def _close_gap(run: Run, most_bytes: int) -> None:
     if method == "heuristic":
         potentials = ascend(run)
         if loose and potentials is not None:
-            grow_tree(run, potentials, 1, most_bytes)
+            grow_tree(run, potentials, HEURISTIC_ROUNDS, most_bytes)
         else:
             improve(run, turn=loose)
         return
