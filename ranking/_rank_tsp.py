@@ -331,9 +331,9 @@ def _branch_on_potentials(run: Run, most_bytes: int) -> bool:
     tree = ascend(run)
     if tree is None or run.upper - tree.lower > FAIR_SHARE * (run.upper - run.lower):
         return False
-    if not exact and _hopeless(run, tree):
+    if _hopeless(run, tree):
         improve(run, turn=True)
-        if _hopeless(run, tree):
+        if not exact and _hopeless(run, tree):
             return True
     if grow_tree(run, tree, EXACT_ROUNDS if exact else LOOSE_ROUNDS, most_bytes):
         return run.monitor.status is not None
