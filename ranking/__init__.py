@@ -12,6 +12,7 @@ from ranking._rank_tsp import rank_tsp
 from ranking._rank_tsp_batch import BatchCertificate, RankingBatch, rank_tsp_batch
 from ranking._result import (
     ArborescenceCertificate,
+    ArborescenceTreeCertificate,
     BranchCertificate,
     MomentCertificate,
     RankingResult,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArborescenceCertificate",
+    "ArborescenceTreeCertificate",
     "BatchCertificate",
     "BranchCertificate",
     "CycleCertificate",

@@ -15,7 +15,7 @@ For every vector of potentials p and every root r, with w_ij = c_ij + p_i,
 
     minimum arborescence of w rooted at r  +  min_i w_ir  -  sum_i p_i  <=  cost of every cycle               (2)
 
-(Held and Karp): a cycle is an arborescence from r and one arc into r, and leaves every node once.
+(Held and Karp), by itself or at the leaves of a tree: see :mod:`ranking._arborescence_bounds`.
 
 Where all costs are integers and small enough to add up exactly, so are the costs of all cycles, and every bound is rounded
 up to the next integer.
@@ -34,7 +34,14 @@ import math
 
 import numpy as np
 
-from ranking._result import ArborescenceCertificate, BranchCertificate, Certificate, RecursionCertificate
+from ranking._arborescence_bounds import arborescence_bound, arborescence_tree_bound, halves_cover
+from ranking._result import (
+    ArborescenceCertificate,
+    ArborescenceTreeCertificate,
+    BranchCertificate,
+    Certificate,
+    RecursionCertificate,
+)
 from solvers._core.arrays import FloatArray
 from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
@@ -66,6 +73,13 @@ def cycle_bound(c: FloatArray, certificate: Certificate, units: float) -> float:
         if not np.abs(certificate.potentials).max() <= LARGEST_SUM / m:
             return -math.inf
         value = float(arborescence_bound(c, certificate.potentials, certificate.root, units * UNIT))
+    elif isinstance(certificate, ArborescenceTreeCertificate):
+        h = certificate
+        if not np.abs(h.potentials).max() <= LARGEST_SUM / m:
+            return -math.inf
+        value = float(
+            arborescence_tree_bound(c, h.root, h.parent, h.tail, h.head, h.forced, h.leaf, h.potentials, units * UNIT)
+        )
     else:
         t = certificate
         if t.prices.size and not np.abs(t.prices).max() <= LARGEST_SUM / m:
@@ -103,6 +117,8 @@ def sound(certificate: object, m: int) -> bool:
             and type(certificate.root) is int
             and 0 <= certificate.root < m
         )
+    if isinstance(certificate, ArborescenceTreeCertificate):
+        return _sound_halves(certificate, m)
     if not isinstance(certificate, BranchCertificate):
         return False
     t = certificate
@@ -118,6 +134,24 @@ def sound(certificate: object, m: int) -> bool:
     if t.prices.ndim != 2 or t.prices.shape[1] != m or not np.isfinite(t.prices).all():
         return False
     return t.parent[0] == -1 and bool(covers(m, t.parent, t.tail, t.head, t.leaf, len(t.prices)))
+
+
+def _sound_halves(t: ArborescenceTreeCertificate, m: int) -> bool:
+    """Whether a tree of arborescences has the right shapes and covers every Hamiltonian cycle of m nodes."""
+    if not (
+        all(_is_array(a, np.int64) for a in (t.parent, t.tail, t.head, t.leaf))
+        and _is_array(t.forced, np.bool_)
+        and _is_array(t.potentials, np.float64)
+        and type(t.root) is int
+        and 0 <= t.root < m
+    ):
+        return False
+    nodes = len(t.parent) if t.parent.ndim == 1 else 0
+    if not all(np.shape(a) == (nodes,) for a in (t.parent, t.tail, t.head, t.forced, t.leaf)) or nodes == 0:
+        return False
+    if t.potentials.ndim != 2 or t.potentials.shape[1] != m or not np.isfinite(t.potentials).all():
+        return False
+    return bool(halves_cover(m, t.parent, t.tail, t.head, t.forced, t.leaf, len(t.potentials)))
 
 
 def _is_array(value: object, dtype: type) -> bool:
@@ -299,81 +333,3 @@ def recursion_bound(c, down):
         if total < np.inf:
             low = min(low, total - down * abs(total))
     return low
-
-
-@njit()
-def arborescence_bound(c, potentials, root, down):
-    """(2) by contraction: entering minima are subtracted until the cheapest entering arcs reach every node.
-
-    The value is the sum of the subtracted minima, a feasible dual point of the arborescence problem by construction.
-    """
-    m = c.shape[0]
-    w = np.empty((m, m))
-    value = 0.0
-    closing = np.inf
-    for i in range(m):
-        for j in range(m):
-            total = c[i, j] + potentials[i]
-            w[i, j] = total - down * abs(total) if total < np.inf else np.inf
-        closing = min(closing, w[i, root])
-    alive = np.arange(m)
-    count = m
-    source = np.empty(m, np.int64)
-    seen = np.empty(m, np.int64)
-    while True:
-        for k in range(count):
-            j = alive[k]
-            if j == root:
-                continue
-            low, source[j] = np.inf, -1
-            for l in range(count):
-                i = alive[l]
-                if i != j and w[i, j] < low:
-                    low, source[j] = w[i, j], i
-            if source[j] < 0:
-                return np.inf
-            for l in range(count):
-                i = alive[l]
-                if i != j and w[i, j] < np.inf:
-                    rest = w[i, j] - low
-                    w[i, j] = max(0.0, rest - down * rest)
-            value += low
-            value -= down * abs(value)
-        # Cycles of the cheapest entering arcs become nodes of their own.
-        seen[:] = -1
-        seen[root] = root
-        merged = False
-        for k in range(count):
-            j = alive[k]
-            t = j
-            while seen[t] < 0:
-                seen[t] = j
-                t = source[t]
-            if seen[t] == j and t != root:
-                merged = True
-                keep = t
-                t = source[keep]
-                while t != keep:
-                    for l in range(count):
-                        i = alive[l]
-                        if w[t, i] < w[keep, i]:
-                            w[keep, i] = w[t, i]
-                        if w[i, t] < w[i, keep]:
-                            w[i, keep] = w[i, t]
-                    seen[t] = m + 1
-                    t = source[t]
-                seen[keep] = m
-        if not merged:
-            break
-        kept = 0
-        for k in range(count):
-            if seen[alive[k]] != m + 1:
-                alive[kept] = alive[k]
-                kept += 1
-        count = kept
-    value += closing
-    value -= down * abs(value)
-    for i in range(m):
-        value -= potentials[i]
-        value -= down * abs(value)
-    return value

@@ -4,79 +4,95 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ranking import _kernels_numba as kernels
+from ranking import _search_numba as search
 from ranking._ascent_numba import ascend as kernels_ascend
 from ranking._bounds import RECURSION_NODES
-from ranking._result import ArborescenceCertificate
+from ranking._potential_tree import PotentialTree
 from ranking._run import Run, Tree
 from solvers._core.result import Status
 
-__all__ = ["RESTARTS", "ROUNDED_GAP", "ascend", "grow_tree", "improve"]
+__all__ = ["ROUNDED_GAP", "ascend", "grow_tree", "improve"]
 
-# Restarts of the local search and kicks per node and restart; kicks in all stay below KICK_WORK / m.
-RESTARTS = 3
-KICKS = 20
+# Kicks per node of a local search; a search without success ends after IDLE_KICKS per node, or m^2 / IDLE_DIVISOR where that
+# is more. Kicks in all stay below KICK_WORK / m.
+MOST_KICKS = 60
+IDLE_KICKS = 5
+IDLE_DIVISOR = 1000
 KICK_WORK = 2e7
 # Node visits per round of kicks, and arc inspections per round of branching.
-ROUND_VISITS = 2e4
+ROUND_VISITS = 1e4
 ROUND_WORK = 2e7
-# Steps of the ascent and the number of nodes up to which it is worth its m^2 a step.
-ASCENT_STEPS = 400
+# Steps of the ascent, the number of nodes up to which it is worth its m^2 a step, and seconds per arc and step.
+ASCENT_STEPS = 150
 ASCENT_NODES = 600
+STEP_SPEED = 5e-9
 # Growth of a tree between its proofs, each of which costs m^2 a leaf.
 PROOF_GROWTH = 4
 # Gap that roundings alone leave where scores have one scale.
 ROUNDED_GAP = 1e-9
-# Seconds per arc inspection when a tree is proved.
-PROOF_SPEED = 1e-9
 
 
-def improve(run: Run, restarts: range, *, turn: bool) -> None:
-    """Restarts of iterated local search, each an iteration or more; number 0 starts from the best tour.
+def improve(run: Run, *, turn: bool) -> None:
+    """Iterated local search from the best tour, an iteration or more, until it has found nothing for a while.
 
     ``turn``: also turn paths round, which pays where scores are nearly symmetric.
     """
     monitor, m = run.monitor, run.problem.m
-    kicks = int(min(KICKS * m, KICK_WORK / (RESTARTS * m)))
     chunk = max(1, int(ROUND_VISITS / m))
-    for restart in restarts:
-        tour = run.tour.copy() if restart == 0 else monitor.common.rng.permutation(m)
-        fresh = True
-        left = kicks
-        while left > 0 and monitor.running():
-            draws = monitor.common.rng.integers(0, 2**31 - 1, size=(min(left, chunk), 3))
-            left -= len(draws)
-            cost = kernels.iterate(run.d, run.u, run.v, run.near, tour, draws, turn, fresh)
-            fresh = False
-            if cost < run.upper and cost < run.barrier:
-                run.upper = cost
-                run.tour[:] = tour
-                run.offer(tour)
-            monitor.checkpoint()
-        if monitor.status is not None:
-            return
+    left, idle = int(min(MOST_KICKS * m, KICK_WORK / m)), 0
+    tour, fresh, best = run.tour.copy(), True, math.inf
+    patience = m * max(IDLE_KICKS, m * m // IDLE_DIVISOR)
+    while left > 0 and idle < patience and monitor.running():
+        draws = monitor.common.rng.integers(0, 2**31 - 1, size=(min(left, chunk), 3))
+        left -= len(draws)
+        idle += len(draws)
+        cost = search.iterate(run.d, run.u, run.v, tour, draws, turn, fresh, search.KICK_NEAR)
+        fresh = False
+        if cost < best:
+            best, idle = cost, 0
+        if cost < run.upper and cost < run.barrier:
+            run.upper = cost
+            run.tour[:] = tour
+            run.offer(tour)
+        monitor.checkpoint()
 
 
-def ascend(run: Run) -> None:
-    """Potentials that nearly reach the subtour bound, starting from the assignment's prices."""
-    if not math.isfinite(run.upper) or run.monitor.status is not None or run.problem.m > ASCENT_NODES:
-        return
+def ascend(run: Run) -> PotentialTree | None:
+    """Potentials that nearly reach the subtour bound, starting from the assignment's prices: the root of a tree.
+
+    Local search from arborescences on the way gives tours.
+
+    None without a tour, or where a step would take too long.
+    """
+    monitor, m = run.monitor, run.problem.m
+    affordable = m <= ASCENT_NODES and monitor.affords(ASCENT_STEPS * STEP_SPEED * m * m)
+    if not (math.isfinite(run.upper) and affordable and monitor.running()):
+        return None
     p = -run.u
-    root = run.problem.m - 1
-    kernels_ascend(run.d, p, root, run.upper, ASCENT_STEPS)
-    named = run.renumber(p[None, :])[0]
-    certificate = ArborescenceCertificate(named, int(run.nodes_of[root]))
-    run.prove(certificate, certificate)
+    goal = run.upper - kernels.cut_slack(run.upper, monitor.common.tol, run.whole)
+    lower, upper, walks = kernels_ascend(run.c, p, m - 1, goal, run.upper, ASCENT_STEPS, run.tour)
+    upper = search.best_of(run.d, -p, np.min(run.d + p[:, None], axis=0), walks, run.tour, upper, run.barrier)
+    if upper < run.upper:
+        run.upper = upper
+        run.offer(run.tour)
+    tree = PotentialTree(run, p, lower)
+    tree.prove()
+    monitor.checkpoint()
+    return tree
 
 
-def grow_tree(run: Run, tree: Tree, rounds: int, most_bytes: int) -> bool:
+def grow_tree(run: Run, tree: Tree | PotentialTree, rounds: int, most_bytes: int) -> bool:
     """Branch and bound, least bound first, an iteration per round; the tree is proved at the end and whenever it has
     grown fourfold.
 
-    Returns whether it is exhausted; a tree that outgrows ``most_bytes`` is left as it was last proved.
+    Returns whether it is exhausted; a tree that outgrows ``most_bytes`` is left as it was last proved. The run goes on after
+    a tree of potentials that is exhausted and, by roundings, proves little.
     """
-    monitor, m = run.monitor, run.problem.m
-    budget = max(1, int(ROUND_WORK / m**3))
+    monitor = run.monitor
+    budget = max(1, int(ROUND_WORK / tree.node_work))
     proved = int(tree.counts[0])
     done = False
     while not done and rounds > 0 and tree.nbytes <= most_bytes and monitor.running():
@@ -87,11 +103,13 @@ def grow_tree(run: Run, tree: Tree, rounds: int, most_bytes: int) -> bool:
             proved = int(tree.counts[0])
             tree.prove()
         monitor.checkpoint()
-        if not monitor.affords(PROOF_SPEED * m * m * int(tree.counts[0])):
-            break
+        if not monitor.affords(tree.proof_seconds):
+            monitor.finish(Status.TIME_LIMIT)
     if proved < tree.counts[0]:
         tree.prove()
     if done and monitor.x is not None and monitor.gap > max(monitor.common.tol, ROUNDED_GAP):
+        if isinstance(tree, PotentialTree):
+            return True
         _beyond_precision(run)
     if done:
         monitor.finish(Status.CONVERGED if monitor.x is not None else Status.INFEASIBLE)

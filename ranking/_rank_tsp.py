@@ -13,9 +13,10 @@ import numpy as np
 from ranking import _kernels_numba as kernels
 from ranking._bounds import RECURSION_NODES
 from ranking._factors import Factors, are_factors
-from ranking._improve import RESTARTS, ascend, grow_tree, improve
+from ranking._improve import ascend, grow_tree, improve
 from ranking._large import LargeRun, survey
 from ranking._one_call import solve_in_one_call
+from ranking._potential_tree import PotentialTree
 from ranking._precedence_numba import adjacency_fit, precedence_fit
 from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._result import RankingResult
@@ -42,12 +43,16 @@ EXACT_ROUNDS = 10**9
 # Relative distance of the first tour from the assignment value above which scores count as near-symmetric: assignments
 # then consist of two-cycles, branching on them is slow, and turning paths round pays.
 LOOSE_GAP = 0.01
-# Relative distance above which other bounds come before branching.
-HOPELESS_GAP = 0.25
-# Rounds of branching: where the assignment is tight; before and after the first local search where it is loose.
+# Rounds of branching of "auto": on assignments where they are tight and where they are not, and on 1-arborescences; the last
+# of "heuristic".
 TIGHT_ROUNDS = 100
-FIRST_ROUNDS = 1
-LOOSE_ROUNDS = 2
+FEW_ROUNDS = 2
+LOOSE_ROUNDS = 60
+HEURISTIC_ROUNDS = 2
+# Part of the distance from the assignment that potentials must not leave open.
+FAIR_SHARE = 0.5
+# Distance from the potentials' bound, in mean arcs of the tour, above which "auto" does not branch.
+HOPELESS_ARCS = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def rank_tsp(
         Maximise (default) or minimise.
     method : {"auto", "exact", "heuristic", "greedy", "dynamic-programming"}
         ``"auto"``: exact where that takes milliseconds, otherwise the best path found with its bound. ``"exact"``:
-        branches until proved or limited. ``"heuristic"``: local search and the best cheap bound, no branching.
+        branches until proved or limited. ``"heuristic"``: local search and the best cheap bound, in about the same time
+        for all problems of a size; loose assignments are followed by potentials and two rounds of branching on them.
         ``"greedy"``: one pass of assignment, patching and segment exchange. ``"dynamic-programming"``: subset
         recursion, up to 16 items.
     x0 : RankingResult or (n,) permutation, optional
@@ -141,8 +147,10 @@ def rank_tsp(
     scores near 2**53 add up to rounded sums, which the bound covers. Relative gaps are taken over the size of the
     path's own arcs. An open path is a cycle through a depot with free arcs. Assignment duals give the first bound,
     patched and improved by segment exchange; branching forbids the arcs of a short cycle one by one, each child costing
-    one augmenting path. For nearly symmetric scores paths are also turned round, in constant time per trial by prefix
-    sums, and node potentials are raised towards the subtour bound.
+    one augmenting path. Where the assignment leaves more than one per cent open, as for nearly symmetric scores, node
+    potentials are raised towards the subtour bound of 1-arborescences, whose walks give tours; paths are also turned round, in
+    constant time per trial by prefix sums; and branching forces or forbids one arc, each child costing a few
+    1-arborescences of O(n^2). "auto" leaves that out where the potentials leave more than a mean arc open.
 
     Where an exhausted tree proves little, because huge and tiny scores meet, up to 16 items are solved by the recursion, whose
     sums lose nothing; more end as NUMERICAL_ERROR.
@@ -165,6 +173,8 @@ def rank_tsp(
     R. Jonker, A. Volgenant, A shortest augmenting path algorithm for dense and sparse linear assignment problems,
     Computing 38, 1987.
     M. Held, R. Karp, The traveling-salesman problem and minimum spanning trees, Oper. Res. 18, 1970.
+    T. Volgenant, R. Jonker, A branch and bound algorithm for the symmetric traveling salesman problem based on the 1-tree
+    relaxation, European J. Oper. Res. 9, 1982.
 
     Examples
     --------
@@ -285,31 +295,65 @@ def _solve(run: Run, settings: PathSettings) -> None:
 
 
 def _close_gap(run: Run, most_bytes: int) -> None:
-    """Branch a little, search, branch more; "exact" then branches on, up to the limits."""
+    """Search and branch: on 1-arborescences where assignments are loose, otherwise on assignments.
+
+    "exact" branches on, up to the limits.
+    """
     method = run.monitor.common.method
     distance = run.upper - run.lower
     loose = not distance <= LOOSE_GAP * abs(run.upper)
-    hopeless = not distance <= HOPELESS_GAP * abs(run.upper)
-    if run.monitor.certificate is None and (hopeless or method == "heuristic"):
+    if run.monitor.certificate is None and (loose or method == "heuristic"):
         run.prove_root()
     if method == "heuristic":
-        improve(run, range(1), turn=loose)
-        ascend(run)
-        improve(run, range(1, RESTARTS), turn=loose)
+        potentials = ascend(run)
+        if loose and potentials is not None:
+            grow_tree(run, potentials, HEURISTIC_ROUNDS, most_bytes)
+        else:
+            improve(run, turn=loose)
+        return
+    if loose and _branch_on_potentials(run, most_bytes):
         return
     tree = Tree(run)
-    if not hopeless and grow_tree(run, tree, FIRST_ROUNDS if loose else TIGHT_ROUNDS, most_bytes):
-        return
-    improve(run, range(1), turn=loose)
-    ascend(run)
-    if grow_tree(run, tree, LOOSE_ROUNDS, most_bytes):
-        return
-    improve(run, range(1, RESTARTS), turn=loose)
-    if method == "exact" and not grow_tree(run, tree, EXACT_ROUNDS, most_bytes):
-        run.monitor.finish(
-            Status.STALLED,
-            f"The tree outgrew options['certificate_bytes'] = {most_bytes} after {tree.expanded} nodes; raise it.",
-        )
+    rounds = EXACT_ROUNDS if method == "exact" else FEW_ROUNDS if loose else TIGHT_ROUNDS
+    if not grow_tree(run, tree, rounds, most_bytes):
+        if method == "exact":
+            _outgrown(run, tree, most_bytes)
+        improve(run, turn=loose)
+
+
+def _branch_on_potentials(run: Run, most_bytes: int) -> bool:
+    """Ascent, branching where that promises an end, search where it does not.
+
+    False where there are no potentials or they are hardly better than the assignment's prices, as where scores have many
+    scales, or where roundings kept an exhausted tree from a proof.
+    """
+    exact = run.monitor.common.method == "exact"
+    tree = ascend(run)
+    if tree is None or run.upper - tree.lower > FAIR_SHARE * (run.upper - run.lower):
+        return False
+    if _hopeless(run, tree):
+        improve(run, turn=True)
+        if not exact and _hopeless(run, tree):
+            return True
+    if grow_tree(run, tree, EXACT_ROUNDS if exact else LOOSE_ROUNDS, most_bytes):
+        return run.monitor.status is not None
+    if exact:
+        _outgrown(run, tree, most_bytes)
+    improve(run, turn=True)
+    return True
+
+
+def _outgrown(run: Run, tree: Tree | PotentialTree, most_bytes: int) -> None:
+    """End a run, unless it has ended, whose tree was left for its size."""
+    run.monitor.finish(
+        Status.STALLED,
+        f"The tree outgrew options['certificate_bytes'] = {most_bytes} after {tree.expanded} nodes; raise it.",
+    )
+
+
+def _hopeless(run: Run, tree: PotentialTree) -> bool:
+    """Whether the potentials leave so much open that branching takes long."""
+    return run.upper - tree.lower > HOPELESS_ARCS * abs(run.upper) / run.problem.m
 
 
 def _root(run: Run) -> bool:

@@ -18,6 +18,7 @@ from solvers._core.result import Result
 
 __all__ = [
     "ArborescenceCertificate",
+    "ArborescenceTreeCertificate",
     "BranchCertificate",
     "Certificate",
     "MomentCertificate",
@@ -68,6 +69,35 @@ class ArborescenceCertificate:
 
 
 @dataclass(frozen=True)
+class ArborescenceTreeCertificate:
+    """A branch-and-bound tree over 1-arborescences: one vector of node potentials per leaf.
+
+    Attributes
+    ----------
+    parent : (N,) int64
+        Parent of each tree node, -1 for the root.
+    tail, head : (N,) int64
+        The arc that the node decides on.
+    forced : (N,) bool
+        Whether the arc is forced or forbidden; of two siblings one does either.
+    leaf : (N,) int64
+        Row of ``potentials``, -1 for inner nodes.
+    potentials : (L, m) float64
+    root : int
+        Root of the arborescences.
+    """
+
+    parent: IntArray
+    tail: IntArray
+    head: IntArray
+    forced: npt.NDArray[np.bool_]
+    leaf: IntArray
+    potentials: FloatArray
+    root: int
+    kind: Literal["arborescence-tree"] = "arborescence-tree"
+
+
+@dataclass(frozen=True)
 class RecursionCertificate:
     """Small enough to be solved again, exactly, by the verifier's own recursion."""
 
@@ -92,7 +122,7 @@ class MomentCertificate:
     kind: Literal["moments"] = "moments"
 
 
-Certificate = BranchCertificate | ArborescenceCertificate | RecursionCertificate
+Certificate = BranchCertificate | ArborescenceCertificate | ArborescenceTreeCertificate | RecursionCertificate
 
 
 class RankingResult(Result):
@@ -131,5 +161,12 @@ class RankingResult(Result):
     closed: bool
 
 
-for _public in (RankingResult, BranchCertificate, ArborescenceCertificate, MomentCertificate, RecursionCertificate):
+for _public in (
+    RankingResult,
+    BranchCertificate,
+    ArborescenceCertificate,
+    ArborescenceTreeCertificate,
+    MomentCertificate,
+    RecursionCertificate,
+):
     _public.__module__ = "ranking"

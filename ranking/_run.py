@@ -10,13 +10,16 @@ from ranking import _kernels_numba as kernels
 from ranking._bounds import PUBLISH, cycle_bound, whole
 from ranking._problem import PathProblem
 from ranking._result import BranchCertificate, Certificate, RankingResult, RecursionCertificate
+from ranking._search_numba import tour_cost
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.linalg import UNIT
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 
-__all__ = ["Run", "Tree"]
+__all__ = ["INNER", "OPEN", "Run", "Tree"]
 
+# Seconds per arc inspection when a tree is proved.
+PROOF_SPEED = 1e-9
 # Successors per node that local search looks at.
 NEAR = 10
 
@@ -76,7 +79,7 @@ class Run:
 
     def cost(self, tour: IntArray) -> float:
         """Cost of a cycle in this run's numbering."""
-        return float(kernels.tour_cost(self.d, tour))
+        return float(tour_cost(self.d, tour))
 
     def allocate(self) -> None:
         """Room for the assignment and the neighbour lists."""
@@ -176,6 +179,16 @@ class Tree:
     def nbytes(self) -> int:
         """Memory of the nodes in use."""
         return int(self.counts[0]) * 8 * (3 * self.run.problem.m + 6)
+
+    @property
+    def proof_seconds(self) -> float:
+        """Time that a proof takes."""
+        return PROOF_SPEED * self.run.problem.m**2 * float(self.counts[0])
+
+    @property
+    def node_work(self) -> float:
+        """Arc inspections per expansion."""
+        return float(self.run.problem.m**3)
 
     def grow(self) -> None:
         """Double the room."""
