@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ranking import _kernels_numba as kernels
+from ranking import _search_numba as search
 from ranking._ascent_numba import ascend as kernels_ascend
 from ranking._bounds import RECURSION_NODES
 from ranking._result import ArborescenceCertificate
@@ -46,7 +47,7 @@ def improve(run: Run, restarts: range, *, turn: bool) -> None:
         while left > 0 and monitor.running():
             draws = monitor.common.rng.integers(0, 2**31 - 1, size=(min(left, chunk), 3))
             left -= len(draws)
-            cost = kernels.iterate(run.d, run.u, run.v, run.near, tour, draws, turn, fresh)
+            cost = search.iterate(run.d, run.u, run.v, run.near, tour, draws, turn, fresh)
             fresh = False
             if cost < run.upper and cost < run.barrier:
                 run.upper = cost

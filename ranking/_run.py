@@ -10,6 +10,7 @@ from ranking import _kernels_numba as kernels
 from ranking._bounds import PUBLISH, cycle_bound, whole
 from ranking._problem import PathProblem
 from ranking._result import BranchCertificate, Certificate, RankingResult, RecursionCertificate
+from ranking._search_numba import tour_cost
 from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.linalg import UNIT
 from solvers._core.monitor import Monitor
@@ -76,7 +77,7 @@ class Run:
 
     def cost(self, tour: IntArray) -> float:
         """Cost of a cycle in this run's numbering."""
-        return float(kernels.tour_cost(self.d, tour))
+        return float(tour_cost(self.d, tour))
 
     def allocate(self) -> None:
         """Room for the assignment and the neighbour lists."""
