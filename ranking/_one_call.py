@@ -42,7 +42,7 @@ def solve_in_one_call(run: Run, most_bytes: int) -> bool:
         return False
     run.forbidden = forbidden
     monitor.running()
-    run.offer_order(order)
+    run.accept(order, fun, size)
     monitor.prove(
         bound,
         BranchCertificate(
