@@ -15,7 +15,7 @@ __all__ = ["solve_in_one_call"]
 
 # Items up to which the arrays of a small tree are small, and its tree nodes per item.
 MOST_ITEMS = 300
-ROOM_FACTOR = 16
+ROOM_FACTOR = 12
 # Relative distance of the first tour from the assignment value above which a small tree is no proof.
 LOOSE = 0.05
 
