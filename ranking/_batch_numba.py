@@ -11,7 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from ranking._bounds import LARGEST_SCORE, PUBLISH, lowered, tree_bound, whole
+from ranking._bounds import LARGEST_SCORE, PUBLISH, WIDE, lowered, tree_bound, whole
 from ranking._kernels_numba import branch, build_costs, cut_slack, solve_root
 from solvers._core.jit import njit
 from solvers._core.linalg import UNIT
@@ -33,7 +33,7 @@ NEAR = 10
 # Groups that share a recursion.
 LANES = 112
 # Predecessors compared in one pass of the recursion.
-WIDE = 6
+PREDECESSORS = 6
 # Every sum of the recursion is rounded down by this factor, as in ranking._bounds.
 DOWN = PUBLISH * UNIT
 # Codes of a group: proved, infeasible, not proved within the room of its tree, NaN met, attraction met, overflow ahead.
@@ -83,7 +83,8 @@ def solve_path(
     n = len(perm)
     m = n + 1 if depot else n
     none = sign * np.inf
-    c = np.empty((m, m))
+    width = -(-m // WIDE) * WIDE
+    c = np.empty((m, width))
     nans, attractive, forbidden, largest = build_costs(scores, perm, sign, depot, start, end, c)
     if nans:
         return NOT_A_NUMBER, 0.0, 0.0, 0.0, 0, 0, forbidden
@@ -108,7 +109,7 @@ def solve_path(
     state = np.zeros(room, np.int64)
     near = np.empty((m, min(NEAR, m - 1)), np.int64)
     tour = np.empty(m, np.int64)
-    y = np.empty(m, np.int64)
+    y = np.empty(width, np.int64)
     parent[0] = tail[0] = head[0] = -1
     kind, value, upper = solve_root(c, d, X[0], y, U[0], V[0], near, tour)
     counts = np.array([1, 1])
@@ -272,8 +273,8 @@ def recur(costs, table, first_row, m, width):
     first_row[1] = k
     for place in range(k * width):
         table[place] = rounded_down(costs[k * m * width + place])
-    arcs = np.empty(k + WIDE, np.uint64)
-    rows = np.empty(k + WIDE, np.uint64)
+    arcs = np.empty(k + PREDECESSORS, np.uint64)
+    rows = np.empty(k + PREDECESSORS, np.uint64)
     for subset in range(1, 1 << k):
         count = 0
         for i in range(k):
@@ -283,9 +284,9 @@ def recur(costs, table, first_row, m, width):
                 count += 1
         first_row[subset + 1] = first_row[subset] + k - count
         # A predecessor that is named twice changes no minimum.
-        for spare in range(count, count + WIDE):
+        for spare in range(count, count + PREDECESSORS):
             arcs[spare], rows[spare] = arcs[count - 1], rows[count - 1]
-        for q in range(0, count, WIDE):
+        for q in range(0, count, PREDECESSORS):
             a, b, c, d, e, f = arcs[q], arcs[q + 1], arcs[q + 2], arcs[q + 3], arcs[q + 4], arcs[q + 5]
             from_a, from_b, from_c = rows[q], rows[q + 1], rows[q + 2]
             from_d, from_e, from_f = rows[q + 3], rows[q + 4], rows[q + 5]

@@ -58,6 +58,8 @@ LARGEST_SCORE = 2.0**1000
 LARGEST_SUM = 2.0**1020
 # Integers up to this modulus / m^2 add up exactly, and their bounds have errors far below one.
 LARGEST_WHOLE = 2.0**42
+# Numbers that processors take at a time are divisors of this.
+WIDE = 16
 # Nodes up to which matrices are looked through for that; bounds of more are evaluated in blocks.
 WHOLE_NODES = 2000
 
@@ -237,11 +239,16 @@ def tree_bound(c, parent, tail, head, leaf, ray, prices):
     """
     m = c.shape[0]
     nodes = len(parent)
-    columns = c.T.copy()
+    # Rows that come out even for the processor; what is beyond m is not read.
+    width = -(-m // WIDE) * WIDE
+    columns = np.full((m, width), np.inf)
+    for i in range(m):
+        for j in range(m):
+            columns[j, i] = c[i, j]
     arc_of = np.empty(m, np.int64)
     serves = np.empty(m, np.int64)
     touched = np.empty(nodes, np.int64)
-    low = np.empty(m)
+    low = np.empty(width)
     saved = np.empty(nodes)
     least, most_total, most = np.inf, 0.0, 0.0
     for node in range(nodes):
@@ -262,7 +269,7 @@ def tree_bound(c, parent, tail, head, leaf, ray, prices):
             total += abs(v[j])
             largest = max(largest, abs(v[j]))
             if serves[j] < 0:
-                lower_rows(columns[j], v[j], ray[node], low)
+                lower_rows(columns, j, v[j], ray[node], low)
         empty = False
         for i in range(m):
             j = arc_of[i]
@@ -293,15 +300,16 @@ def tree_bound(c, parent, tail, head, leaf, ray, prices):
 
 
 @njit()
-def lower_rows(column, price, ray, low):
+def lower_rows(columns, column, price, ray, low):
     """low_i = min(low_i, c_ij - price) for one column j; with c = 0 on the allowed arcs for a ray."""
+    j = np.uint64(column)
     if ray:
-        for i in range(len(low)):
-            value = -price if column[i] < np.inf else np.inf
+        for i in range(np.uint64(len(low))):
+            value = -price if columns[j, i] < np.inf else np.inf
             low[i] = value if value < low[i] else low[i]
     else:
-        for i in range(len(low)):
-            value = column[i] - price
+        for i in range(np.uint64(len(low))):
+            value = columns[j, i] - price
             low[i] = value if value < low[i] else low[i]
 
 

@@ -3,7 +3,8 @@
 
 Costs c (m, m) are minimised over Hamiltonian cycles; +inf marks an arc that must not be used, the diagonal among them.
 An assignment is kept as x (column of each row), y (row of each column) with prices u, v such that c_ij - u_i - v_j >= 0
-and = 0 on the assignment, up to rounding. Nothing here is trusted: :mod:`ranking._bounds` proves from v alone.
+and = 0 on the assignment, up to rounding. Costs c may have more columns than rows, +inf, so that passes over a row come
+out even for the processor; y is as long as a row. Nothing here is trusted: :mod:`ranking._bounds` proves from v alone.
 
 References: Jonker and Volgenant, Computing 38, 1987 (assignment); Karp, SIAM J. Comput. 8, 1979 (patching); Carpaneto,
 Dell'Amico and Toth, ACM Trans. Math. Softw. 21, 1995 (branch and bound on assignments).
@@ -32,13 +33,20 @@ __all__ = [
 # numbers differ.
 CUT_SHARE = 0.5
 CUT_UNIT = 0.99
+# First row prices lie at this share between the mean and the least of a row's costs, where costs differ in size by no
+# more than this.
+LEAST_SHARE = 0.7
+WIDEST = 1e9
+# All bits of a number but its sign.
+BELOW_SIGN = (1 << 63) - 1
 
 
 @njit()
 def build_costs(scores, perm, sign, depot, start, end, c):
     """Costs sign * scores of the items in the order ``perm``, with a free depot as last node if asked for.
 
-    Returns the numbers of NaN, of attractive infinities and of forbidden arcs off the diagonal, and max |finite|.
+    Columns of ``c`` beyond its rows are filled with inf. Returns the numbers of NaN, of attractive infinities and of
+    forbidden arcs off the diagonal, and max |finite|.
     """
     n = len(perm)
     nans, attractive, forbidden, largest = 0, 0, 0, 0.0
@@ -57,6 +65,7 @@ def build_costs(scores, perm, sign, depot, start, end, c):
             elif abs(value) > largest:
                 largest = abs(value)
             c[i, j] = value
+    c[:, len(c) :] = np.inf
     if depot:
         for i in range(n):
             c[n, i] = 0.0 if start < 0 or perm[i] == start else np.inf
@@ -66,46 +75,37 @@ def build_costs(scores, perm, sign, depot, start, end, c):
 
 
 @njit()
-def augment(c, row, only, x, y, u, v, blocked, work, pred, todo, limit):
+def augment(c, row, x, y, u, v, blocked, work, bits, pred, todo, limit):
     """Shortest augmenting path from a free row (Dijkstra on reduced costs), columns ``blocked`` left out.
 
-    ``only`` is the free column where there is but one, else -1.
-
-    Returns the rise of the dual objective. At ``limit`` the search stops with feasible prices and the row still free;
-    an infinite rise means that there is no path, and ``todo[:k]`` (k in ``pred[-1]``) then lists the columns reached.
+    ``bits`` are those of the first row of ``work``. Returns the rise of the dual objective. At ``limit`` the search
+    stops with feasible prices and the row still free; an infinite rise means that there is no path, and ``todo[:k]`` (k
+    in the last of ``pred``) then lists the columns reached.
 
     Columns that are left out or done have the price -inf and stay at distance inf, so that every pass runs over all of
     them and the processor takes several at once.
     """
-    m = c.shape[0]
+    m, width = c.shape
     dist, price, reached = work[0], work[1], work[2]
+    dist[:] = np.inf
+    price[m:] = 0.0
     for j in range(m):
         price[j] = -np.inf if blocked[j] else v[j]
-        dist[j] = np.inf
     scanned = 0
     sink = -1
     mu = 0.0
     i = row
     while True:
-        relax(c[i], price, dist, pred, mu - u[i], i)
-        j = least(dist)
+        relax(c, i, price, dist, pred, mu - u[i])
+        j = place_of_least(bits, y)
         best = dist[j]
         if best == np.inf:
-            pred[m] = scanned
+            pred[width] = scanned
             return np.inf
         mu = max(best, 0.0)
         if mu >= limit:
             mu = limit
             break
-        # Among equals, a free column ends the search.
-        if only >= 0:
-            if dist[only] <= best:
-                j = only
-        elif y[j] >= 0:
-            for k in range(j + 1, m):
-                if dist[k] <= best and y[k] < 0:
-                    j = k
-                    break
         todo[scanned] = j
         if y[j] < 0:
             sink = j
@@ -134,48 +134,135 @@ def augment(c, row, only, x, y, u, v, blocked, work, pred, todo, limit):
 
 
 @njit()
-def relax(costs, price, dist, pred, base, row):
+def relax(c, row, price, dist, pred, base):
     """Distances through a row: base + costs - price where that is less."""
-    for j in range(len(dist)):
-        value = base + costs[j] - price[j]
+    i = np.uint64(row)
+    for j in range(np.uint64(len(dist))):
+        value = base + c[i, j] - price[j]
         less = value < dist[j]
         dist[j] = value if less else dist[j]
         pred[j] = row if less else pred[j]
 
 
 @njit()
-def least(values):
-    """Place of the least of numbers that are not negative but for rounding; of several negative ones, any.
-
-    Doubles that are not negative are ordered as the integers of the same bits, whose minimum the compiler vectorises.
-    """
-    bits = values.view(np.int64)
-    low = bits[0]
-    for j in range(len(bits)):
-        low = min(low, bits[j])
-    at = 0
-    while bits[at] != low:
-        at += 1
-    return at
+def reduce_row(c, row, price, out):
+    """Reduced costs of a row."""
+    i = np.uint64(row)
+    for j in range(np.uint64(len(out))):
+        out[j] = c[i, j] - price[j]
 
 
 @njit()
-def assign(c, x, y, u, v, blocked, work, pred, todo):
+def place_of_least(bits, y):
+    """Where the least of some numbers stands, of several equal ones at a free column.
+
+    Numbers that are not negative but for rounding are ordered as the integers of the same bits, whose minimum the
+    compiler vectorises; of several negative ones, any will do.
+    """
+    width = len(bits)
+    low = bits[0]
+    for j in range(width):
+        low = min(low, bits[j])
+    nowhere = 2 * width
+    at = nowhere
+    for j in range(width):
+        k = j if y[j] < 0 else j + width
+        k = k if bits[j] == low else nowhere
+        at = k if k < at else at
+    return at if at < width else at - width
+
+
+@njit()
+def lower_columns(c, row, price, pred, centre):
+    """Column minima of costs - centre, taking another row into account."""
+    i = np.uint64(row)
+    for j in range(np.uint64(len(price))):
+        value = c[i, j] - centre
+        less = value < price[j]
+        price[j] = value if less else price[j]
+        pred[j] = row if less else pred[j]
+
+
+@njit(fastmath={"reassoc", "nsz"})
+def sum_of_allowed(c, row):
+    """Sum of the finite costs of a row and their number; in no fixed order, so that several are added at once."""
+    i = np.uint64(row)
+    total, count = 0.0, 0.0
+    for j in range(np.uint64(c.shape[1])):
+        total += c[i, j] if c[i, j] < np.inf else 0.0
+        count += 1.0 if c[i, j] < np.inf else 0.0
+    return total, count
+
+
+@njit()
+def bits_of_least(all_bits, row):
+    """The bits of the least number of a row; with the lower bits of negative ones turned over, the order is that of
+    integers, whose minimum the compiler vectorises.
+    """
+    i = np.uint64(row)
+    low = BELOW_SIGN
+    for j in range(np.uint64(all_bits.shape[1])):
+        key = all_bits[i, j] ^ ((all_bits[i, j] >> 63) & BELOW_SIGN)
+        low = key if key < low else low
+    return low ^ ((low >> 63) & BELOW_SIGN)
+
+
+@njit()
+def bits_of_finest(all_bits, row):
+    """The bits of the least modulus of a row that is not 0."""
+    i = np.uint64(row)
+    low = np.uint64(BELOW_SIGN)
+    for j in range(np.uint64(all_bits.shape[1])):
+        # 0 less 1 is the greatest integer of all.
+        key = np.uint64(all_bits[i, j] & BELOW_SIGN) - np.uint64(1)
+        low = key if key < low else low
+    return np.int64(low) + 1
+
+
+@njit()
+def centres(c, out, bits):
+    """Row prices to begin with, between the least cost of each row and the mean; False where a row has no arc.
+
+    ``bits`` are those of ``out``. Column minima over centred rows fall into more rows, so that more of them have an arc
+    at once. Where centring would lose digits of the smallest costs, all centres are 0.
+    """
+    finest, largest = np.inf, 0.0
+    all_bits = c.view(np.int64)
+    for i in range(c.shape[0]):
+        total, count = sum_of_allowed(c, i)
+        if count == 0.0:
+            return False
+        bits[i] = bits_of_finest(all_bits, i)
+        finest = min(finest, out[i])
+        bits[i] = bits_of_least(all_bits, i)
+        low = out[i]
+        centre = LEAST_SHARE * low + (1.0 - LEAST_SHARE) * (total / count)
+        # Whole costs keep whole prices.
+        out[i] = np.floor(centre) if low == np.floor(low) else centre
+        largest = max(largest, abs(out[i]))
+    if largest > WIDEST * finest:
+        out[:] = 0.0
+    return True
+
+
+@njit()
+def assign(c, x, y, u, v, blocked, work, bits, pred, todo):
     """Minimum-cost assignment. Returns 0, or 1 where none exists: v is then a ray that proves it (see _bounds)."""
-    m = c.shape[0]
-    for i in range(m):
-        x[i] = -1
-        y[i] = -1
-        blocked[i] = False
+    m, width = c.shape
+    blocked[:] = False
+    x[:] = -1
+    y[:m] = -1
+    y[m:] = m
+    h, price = work[0], work[1]
+    centre = h[:m]
+    if not centres(c, centre, bits):
+        v[:] = 0.0
+        return 1
     # Column reduction, row by row so that memory is read in order.
-    for j in range(m):
-        v[j] = np.inf
-        pred[j] = -1
+    price[:] = np.inf
+    pred[:] = -1
     for i in range(m):
-        for j in range(m):
-            less = c[i, j] < v[j]
-            v[j] = c[i, j] if less else v[j]
-            pred[j] = i if less else pred[j]
+        lower_columns(c, i, price, pred, centre[i])
     for j in range(m - 1, -1, -1):
         i = pred[j]
         if i < 0:
@@ -185,70 +272,61 @@ def assign(c, x, y, u, v, blocked, work, pred, todo):
         if x[i] < 0:
             x[i] = j
             y[j] = i
+    # Prices only fall from here on, and c - price >= 0 up to rounding.
+    price += np.min(centre)
+    price[m:] = 0.0
     free = np.empty(m, np.int64)
     n_free = 0
     for i in range(m):
         if x[i] < 0:
             free[n_free] = i
             n_free += 1
-    # Augmenting row reduction; the step limit guards against creeping by roundings.
-    for _ in range(2):
-        k, count = 0, n_free
-        n_free = 0
-        steps = 0
-        while k < count:
-            i = free[k]
-            k += 1
-            steps += 1
-            low, second, j1, j2 = np.inf, np.inf, -1, -1
-            for j in range(m):
-                h = c[i, j] - v[j]
-                if h < second:
-                    if h < low:
-                        second, j2 = low, j1
-                        low, j1 = h, j
-                    else:
-                        second, j2 = h, j
-            if j1 < 0:
-                # A row without arcs: any prices prove it.
-                v[:] = 0.0
-                return 1
-            if second == np.inf or steps > 4 * m:
-                free[n_free] = i
-                n_free += 1
-                continue
-            holder = y[j1]
-            lowered = low < second
+    # Augmenting row reduction, for as many steps as there are rows: shortest paths are cheaper than more of them.
+    k, count, steps = 0, n_free, 0
+    n_free = 0
+    while k < count:
+        i = free[k]
+        k += 1
+        steps += 1
+        reduce_row(c, i, price, h)
+        j = place_of_least(bits, y)
+        low = h[j]
+        h[j] = np.inf
+        other = place_of_least(bits, y)
+        second = h[other]
+        if second == np.inf or steps > m:
+            free[n_free] = i
+            n_free += 1
+            continue
+        holder = y[j]
+        lowered = low < second
+        if lowered:
+            price[j] -= second - low
+        elif holder >= 0:
+            j = other
+            holder = y[j]
+        if holder >= 0:
+            x[holder] = -1
+        x[i] = j
+        y[j] = i
+        if holder >= 0:
             if lowered:
-                v[j1] -= second - low
-            elif holder >= 0:
-                j1 = j2
-                holder = y[j1]
-            if holder >= 0:
-                x[holder] = -1
-            x[i] = j1
-            y[j1] = i
-            if holder >= 0:
-                if lowered:
-                    k -= 1
-                    free[k] = holder
-                else:
-                    free[n_free] = holder
-                    n_free += 1
+                k -= 1
+                free[k] = holder
+            else:
+                free[n_free] = holder
+                n_free += 1
+    for j in range(m):
+        v[j] = price[j]
     for i in range(m):
         if x[i] >= 0:
             u[i] = c[i, x[i]] - v[x[i]]
         else:
-            low = np.inf
-            for j in range(m):
-                low = min(low, c[i, j] - v[j])
-            u[i] = low
-            if low == np.inf:
-                v[:] = 0.0
-                return 1
+            reduce_row(c, i, price, h)
+            u[i] = h[place_of_least(bits, y)]
     for k in range(n_free):
-        if augment(c, free[k], -1, x, y, u, v, blocked, work, pred, todo, np.inf) == np.inf:
-            write_ray(v, todo, pred[m])
+        if augment(c, free[k], x, y, u, v, blocked, work, bits, pred, todo, np.inf) == np.inf:
+            write_ray(v, todo, pred[width])
             return 1
     return 0
 
@@ -317,13 +395,14 @@ def solve_root(c, d, x, y, u, v, near, tour):
     Returns (code, value of the prices, cost of the tour in d): code 1 if no assignment exists (v is a ray), 2 if the
     assignment is a single cycle, 0 otherwise.
     """
-    m = c.shape[0]
+    m, width = c.shape
     blocked = np.zeros(m, np.bool_)
-    work = np.empty((3, m))
-    pred = np.empty(m + 1, np.int64)
+    work = np.empty((3, width))
+    bits = work[0].view(np.int64)
+    pred = np.empty(width + 1, np.int64)
     todo = np.empty(m, np.int64)
     near[:, 0] = -1
-    if assign(c, x, y, u, v, blocked, work, pred, todo) == 1:
+    if assign(c, x, y, u, v, blocked, work, bits, pred, todo) == 1:
         return 1, np.inf, np.inf
     value = 0.0
     for i in range(m):
@@ -393,16 +472,18 @@ def branch(c, d, slack, barrier, parent, tail, head, state, key, X, U, V, heap, 
     cost >= barrier use forbidden arcs. Returns (reason, upper,
     expanded): 0 nothing open below the limit, 1 budget used, 2 no room for the children of the next node.
     """
-    m = c.shape[0]
+    m, width = c.shape
     room = len(parent)
     eps = noticeable(U[0], V[0])
     sets = np.zeros((3, m), np.bool_)
     blocked, fixed, queued = sets[0], sets[1], sets[2]
-    work = np.empty((3, m))
-    pred = np.empty(m + 1, np.int64)
-    rows = np.empty((9, m), np.int64)
+    work = np.empty((3, width))
+    bits = work[0].view(np.int64)
+    pred = np.empty(width + 1, np.int64)
+    rows = np.empty((7, m), np.int64)
     todo, label, size, loose = rows[0], rows[1], rows[2], rows[3]
-    y, y_parent, z, trial, place = rows[4], rows[5], rows[6], rows[7], rows[8]
+    z, trial, place = rows[4], rows[5], rows[6]
+    y, y_parent = np.zeros((2, width), np.int64)
     removed = np.empty(room, np.int64)
     kept_cost = np.empty(room)
     expanded = 0
@@ -473,12 +554,12 @@ def branch(c, d, slack, barrier, parent, tail, head, state, key, X, U, V, heap, 
                 was = c[i, j]
                 c[i, j] = np.inf
                 rise = augment(
-                    c, i, j, X[t], y, U[t], V[t], blocked, work, pred, todo, max(0.0, upper - slack - key[node])
+                    c, i, X[t], y, U[t], V[t], blocked, work, bits, pred, todo, max(0.0, upper - slack - key[node])
                 )
                 c[i, j] = was
                 key[t] = key[node] + rise
                 if rise == np.inf:
-                    write_ray(V[t], todo, pred[m])
+                    write_ray(V[t], todo, pred[width])
                     state[t] = 3
                 elif X[t, i] < 0:
                     state[t] = 2

@@ -15,7 +15,7 @@ __all__ = ["solve_in_one_call"]
 
 # Items up to which the arrays of a small tree are small, and its tree nodes per item.
 MOST_ITEMS = 300
-ROOM_FACTOR = 8
+ROOM_FACTOR = 12
 # Relative distance of the first tour from the assignment value above which a small tree is no proof.
 LOOSE = 0.05
 
@@ -42,7 +42,7 @@ def solve_in_one_call(run: Run, most_bytes: int) -> bool:
         return False
     run.forbidden = forbidden
     monitor.running()
-    run.offer_order(order)
+    run.accept(order, fun, size)
     monitor.prove(
         bound,
         BranchCertificate(

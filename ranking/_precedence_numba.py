@@ -123,6 +123,30 @@ def largest_score(s):
     return largest
 
 
+# No order of summation is kept in the sums of rows, so that the processor adds several numbers at once.
+@njit(fastmath={"reassoc", "nsz"})
+def add_row(row, i, largest, entering):
+    """Add a row of scores, in units of the largest, to the column sums; returns its sum."""
+    total = 0.0
+    for j in range(len(row)):
+        value = row[j] / largest if j != i else 0.0
+        entering[j] += value
+        total += value
+    return total
+
+
+@njit(fastmath={"reassoc", "nsz"})
+def row_moments(row, i, largest, mean, place):
+    """Squares of the centred scores of a row, and their sum with the sign of the rank distance."""
+    squares, step = 0.0, 0.0
+    own = place[i]
+    for j in range(len(row)):
+        value = row[j] / largest - mean if j != i else 0.0
+        squares += value * value
+        step += value if place[j] > own else -value
+    return squares, step
+
+
 @njit()
 def precedence_fit(s):
     """Share of variance explained by the signed rank distance along the Borda order, as a slope or as a step at 0."""
@@ -130,26 +154,24 @@ def precedence_fit(s):
     largest = largest_score(s)
     if largest == 0.0 or largest == np.inf:
         return 0.0
-    excess = np.zeros(n)
+    entering, leaving = np.zeros(n), np.empty(n)
     mean = 0.0
     for i in range(n):
-        row = 0.0
-        for j in range(n):
-            value = s[i, j] / largest if i != j else 0.0
-            row += value
-            excess[j] += value
-        excess[i] -= row
-        mean += row
+        leaving[i] = add_row(s[i], i, largest, entering)
+        mean += leaving[i]
     mean /= n * (n - 1)
+    excess = entering - leaving
+    place = np.empty(n)
     order = np.argsort(excess)
-    squares, slope, step = 0.0, 0.0, 0.0
+    slope = 0.0
     for a in range(n):
-        for b in range(n):
-            if a != b:
-                value = s[order[a], order[b]] / largest - mean
-                squares += value * value
-                slope += value * (b - a)
-                step += value if b > a else -value
+        place[order[a]] = a
+        slope += a * excess[order[a]]
+    squares, step = 0.0, 0.0
+    for i in range(n):
+        more_squares, more_step = row_moments(s[i], i, largest, mean, place)
+        squares += more_squares
+        step += more_step
     if squares <= 1e-24 * n * n:
         return 0.0
     distances = n * n * (n * n - 1) / 6

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +24,7 @@ INSTEAD = "pass float64 scores in C order, or factors (U, V) of them"
 EXPECTED = "a square (n, n) array of scores (forbidden arcs -inf, or +inf when minimising)"
 
 
-@dataclass(frozen=True)
-class PathProblem:
+class PathProblem(NamedTuple):
     """Scores (n, n), or more than LARGE_ITEMS of them as factors, the ends asked for (-1: free), whether the path closes.
 
     ``m`` counts the nodes of the cycle: the items, and the depot where the path is open. Costs are sign times scores.

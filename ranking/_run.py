@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -22,6 +23,8 @@ __all__ = ["INNER", "OPEN", "Run", "Tree"]
 PROOF_SPEED = 1e-9
 # Successors per node that local search looks at.
 NEAR = 10
+# Units of roundoff, of the sum of the moduli, within which a compensated sum is.
+COMPENSATED = 4.0
 
 
 class Run:
@@ -64,7 +67,6 @@ class Run:
         """Number the items at random and start the monitor."""
         self.problem = problem
         self.perm = common.rng.permutation(problem.n)
-        self.nodes_of: IntArray = np.append(self.perm, problem.n) if problem.depot else self.perm
         self.tour = np.zeros(problem.m, dtype=np.int64)
         self.upper, self.barrier = math.inf, math.inf
         self.monitor = Monitor(
@@ -72,10 +74,15 @@ class Run:
             sense="max" if problem.maximize else "min",
             scale=0.0,
             max_iter=max_iter,
-            package=self._package,
+            package=partial(_package, problem),
             method=method,
             backend="numba",
         )
+
+    @cached_property
+    def nodes_of(self) -> IntArray:
+        """The caller's number of every node: the items in this run's order, and the depot."""
+        return np.append(self.perm, self.problem.n) if self.problem.depot else self.perm
 
     def cost(self, tour: IntArray) -> float:
         """Cost of a cycle in this run's numbering."""
@@ -102,6 +109,11 @@ class Run:
         # Size of the answer, and the one rounding of its value.
         monitor.scale, monitor.fun_slack = scale, 2.0 * UNIT * abs(fun)
         return monitor.incumbent(order, fun)
+
+    def accept(self, order: IntArray, fun: float, scale: float) -> None:
+        """Take a first order with its value, summed with compensation, and the sum of the moduli of its arcs."""
+        self.monitor.scale, self.monitor.fun_slack = scale, COMPENSATED * UNIT * scale
+        self.monitor.incumbent(order, fun)
 
     def prove(self, certificate: Certificate, stored: Certificate) -> None:
         """Publish what a certificate in this run's numbering proves; ``stored`` is the same in the caller's.
@@ -130,15 +142,14 @@ class Run:
         out[:, self.nodes_of] = prices
         return out
 
-    def _package(self, monitor: Monitor) -> RankingResult:
-        order = monitor.x
-        rank = None
-        if order is not None:
-            rank = np.empty_like(order)
-            rank[order] = np.arange(len(order))
-        return RankingResult(
-            **monitor.fields(), order=order, rank=rank, nodes=self.problem.nodes, closed=self.problem.closed
-        )
+
+def _package(problem: PathProblem, monitor: Monitor) -> RankingResult:
+    order = monitor.x
+    rank = None
+    if order is not None:
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+    return RankingResult(**monitor.fields(), order=order, rank=rank, nodes=problem.nodes, closed=problem.closed)
 
 
 def leaf_certificate(prices: FloatArray, ray: bool) -> BranchCertificate:

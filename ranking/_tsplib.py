@@ -1,4 +1,4 @@
-"""Reader of explicit TSPLIB matrices (TSP and ATSP)."""
+"""Reader of TSPLIB files (TSP and ATSP): full matrices, and distances between points of the plane."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from solvers._core.errors import InvalidProblemError
 
 __all__ = ["read_tsplib"]
 
+SECTIONS = ("EDGE_WEIGHT_SECTION", "NODE_COORD_SECTION")
+PLANAR = ("EUC_2D", "CEIL_2D", "ATT")
+
 
 def read_tsplib(path: str | PathLike[str]) -> FloatArray:
-    """Distances of a TSPLIB file with EDGE_WEIGHT_TYPE EXPLICIT and EDGE_WEIGHT_FORMAT FULL_MATRIX.
+    """Distances of a TSPLIB file that holds a full matrix (EXPLICIT, FULL_MATRIX) or points of the plane.
+
+    Points are at their Euclidean distance, rounded to the nearest integer (EDGE_WEIGHT_TYPE EUC_2D) or up (CEIL_2D), or
+    at the distance over the root of 10, rounded up (ATT).
 
     Parameters
     ----------
@@ -25,6 +31,10 @@ def read_tsplib(path: str | PathLike[str]) -> FloatArray:
     (n, n) float64
         Distances; the filler values of the diagonal are replaced by 0.
 
+    References
+    ----------
+    G. Reinelt, TSPLIB 95, University of Heidelberg, 1995.
+
     Examples
     --------
     >>> from solvers.ranking import read_tsplib
@@ -34,25 +44,45 @@ def read_tsplib(path: str | PathLike[str]) -> FloatArray:
     """
     with open(path, encoding="ascii") as lines:
         text = lines.read()
-    head, found, body = text.partition("EDGE_WEIGHT_SECTION")
-    fields = {}
-    for line in head.splitlines():
+    fields, section, body = {}, "", text
+    while body and not section:
+        line, _, body = body.partition("\n")
         key, colon, value = line.partition(":")
-        if colon:
-            fields[key.strip().upper()] = value.strip()
+        name = key.strip().upper()
+        if name in SECTIONS:
+            section = name
+        elif colon:
+            fields[name] = value.strip()
     kind, form = fields.get("EDGE_WEIGHT_TYPE", ""), fields.get("EDGE_WEIGHT_FORMAT", "")
-    if not found or kind != "EXPLICIT" or form != "FULL_MATRIX":
+    explicit = kind == "EXPLICIT" and form == "FULL_MATRIX"
+    if section != ("EDGE_WEIGHT_SECTION" if explicit else "NODE_COORD_SECTION") or not (explicit or kind in PLANAR):
         raise InvalidProblemError(
-            f"{path} must be a TSPLIB file with EDGE_WEIGHT_TYPE EXPLICIT and EDGE_WEIGHT_FORMAT FULL_MATRIX; "
-            f"got {kind or 'none'} and {form or 'none'}"
+            f"{path} must be a TSPLIB file with EDGE_WEIGHT_TYPE EXPLICIT and EDGE_WEIGHT_FORMAT FULL_MATRIX, or with "
+            f"coordinates of EDGE_WEIGHT_TYPE {', '.join(PLANAR)}; got {kind or 'none'}, {form or 'none'} and "
+            f"{section or 'no data'}"
         )
     try:
         n = int(fields["DIMENSION"])
         values = np.array([float(word) for word in body.split("EOF")[0].split()])
     except (KeyError, ValueError) as error:
-        raise InvalidProblemError(f"{path} must have an integer DIMENSION and numeric weights; {error}") from None
-    if n < 1 or len(values) < n * n:
-        raise InvalidProblemError(f"{path} must hold {n} x {n} weights; got {len(values)}")
-    matrix: FloatArray = values[: n * n].reshape(n, n).copy()
+        raise InvalidProblemError(f"{path} must have an integer DIMENSION and numeric data; {error}") from None
+    shape = (n, n if explicit else 3)
+    if n < 1 or len(values) < n * shape[1]:
+        raise InvalidProblemError(f"{path} must hold {n} x {shape[1]} numbers; got {len(values)}")
+    table: FloatArray = values[: n * shape[1]].reshape(shape).copy()
+    matrix = table if explicit else _planar(table[:, 1:], kind)
     np.fill_diagonal(matrix, 0.0)
     return matrix
+
+
+def _planar(points: FloatArray, kind: str) -> FloatArray:
+    """Distances in the plane, rounded as the library prescribes."""
+    difference = points[:, None] - points
+    squares = (difference**2).sum(axis=2)
+    if kind == "CEIL_2D":
+        return np.asarray(np.ceil(np.sqrt(squares)))
+    if kind == "ATT":
+        distance = np.sqrt(squares / 10.0)
+        nearest = np.floor(distance + 0.5)
+        return np.asarray(np.where(nearest < distance, nearest + 1.0, nearest))
+    return np.asarray(np.floor(np.sqrt(squares) + 0.5))

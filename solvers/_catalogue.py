@@ -197,6 +197,8 @@ ENTRIES: tuple[Entry, ...] = (
     ),
 )
 
+_BY_NAME = {entry.name: entry for entry in ENTRIES}
+
 # Functions and Result classes reachable as solvers.<name>; nouns live at solvers.<family>.
 EXPORTS: dict[str, str] = {
     "BCDResult": "solvers.bcd",
@@ -257,8 +259,6 @@ def catalogue() -> tuple[Entry, ...]:
 
 def entry_named(name: str) -> Entry:
     """The entry of a function; KeyError-like message listing what there is."""
-    for entry in ENTRIES:
-        if entry.name == name:
-            return entry
-    known = ", ".join(entry.name for entry in ENTRIES)
-    raise ValueError(f"no solver is called {name!r}; known: {known}")
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    raise ValueError(f"no solver is called {name!r}; known: {', '.join(_BY_NAME)}")

@@ -51,6 +51,8 @@ MEMORY_SHARE = 0.8
 
 def kind_of(value: Any) -> Kind:
     """What an argument is; lists, pandas objects and scalars count as NumPy."""
+    if type(value) is np.ndarray:
+        return "numpy"
     if "scipy.sparse" in sys.modules and sys.modules["scipy.sparse"].issparse(value):
         return "sparse"
     if isinstance(value, (np.ndarray, np.generic)) or not array_api_compat.is_array_api_obj(value):

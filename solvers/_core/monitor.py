@@ -174,19 +174,20 @@ class Monitor:
 
     def fields(self) -> dict[str, Any]:
         """The common fields of the Result."""
-        gap = self.gap
+        bound = self._honest_bound()
+        gap = max(0.0, relative_gap(self.fun, bound, self.sense, self.scale))
         status = Status.OPTIMAL if self.x is not None and gap <= self.common.tol else self.status
         if status is None:
             status, message = Status.MAX_ITER, "in progress"
         else:
             message = self._message if self._message and status is self.status else status.advice
-            if message == Status.CONVERGED.advice and gap >= 1.0:
+            if gap >= 1.0 and message == Status.CONVERGED.advice:
                 message = UNPROVED
         return {
             "entry": self.common.entry,
             "x": self.x,
             "fun": float(self.fun),
-            "bound": float(self._honest_bound()),
+            "bound": float(bound),
             "gap": float(gap),
             "sense": self.sense,
             "status": status,

@@ -51,6 +51,8 @@ class Common:
 
     def settings(self, kind: type[S]) -> S:
         """The method's options as a settings dataclass; an unknown key names its nearest known one."""
+        if not self.options:
+            return kind()
         known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
         for key in self.options:
             if key not in known:
@@ -115,27 +117,34 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
 
 def check_integer(name: str, value: Any, *, low: int, high: int | None = None) -> int:
     """An integer (not a bool) in a closed range."""
+    kind: type[Exception] = ValueError
+    if not _is_number(value, int, numbers.Integral):
+        kind = TypeError
+    elif low <= value and (high is None or value <= high):
+        return int(value)
     expected = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be {expected}; got {value!r}")
-    integer = int(value)
-    if integer < low or (high is not None and integer > high):
-        raise ValueError(f"{name} must be {expected}; got {value!r}")
-    return integer
+    raise kind(f"{name} must be {expected}; got {value!r}")
 
 
 def check_number(name: str, value: Any, *, low: float, strict: bool = False, finite: bool = True) -> float:
     """A real number at or (``strict``) above ``low``."""
+    kind: type[Exception] = ValueError
+    if not _is_number(value, float, numbers.Real):
+        kind = TypeError
+    else:
+        try:
+            number = float(value)
+        except OverflowError:
+            number = -math.inf if value < 0 else math.inf
+        if (low < number or (number == low and not strict)) and (number < math.inf or not finite):
+            return number
     expected = f"a {'finite ' if finite else ''}number {'>' if strict else '>='} {low:g}"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be {expected}; got {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = -math.inf if value < 0 else math.inf
-    if math.isnan(number) or number < low or (strict and number == low) or (finite and math.isinf(number)):
-        raise ValueError(f"{name} must be {expected}; got {value!r}")
-    return number
+    raise kind(f"{name} must be {expected}; got {value!r}")
+
+
+def _is_number(value: Any, usual: type, kind: type) -> bool:
+    """Whether a value is of a kind of number; booleans are none. The usual type is recognised without a look-up."""
+    return type(value) is usual or (isinstance(value, kind) and not isinstance(value, (bool, np.bool_)))
 
 
 def _nearest(word: Any, known: Sequence[str]) -> str:
