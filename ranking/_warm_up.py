@@ -8,18 +8,23 @@ from ranking._precedence import rank_linear as run_rank_linear
 from ranking._problem import LARGE_ITEMS
 from ranking._rank_tsp import rank_tsp as run_rank_tsp
 from ranking._rank_tsp_batch import rank_tsp_batch as run_rank_tsp_batch
+from ranking._verify import verify_rank_tsp
 
 __all__ = ["rank_linear", "rank_tsp", "rank_tsp_batch"]
 
 
 def rank_tsp() -> None:
-    """The one compiled call, recursion, branch and bound, local search, the arborescence bound, and candidate arcs."""
-    rng = np.random.default_rng(0)
-    points = rng.random((12, 2))
-    near_symmetric = -np.hypot(*(points[:, None] - points).T) + 0.01 * rng.random((12, 12))
-    run_rank_tsp(near_symmetric, rng=0)
-    run_rank_tsp(near_symmetric, method="exact", rng=0, max_iter=3)
+    """The one compiled call, recursion, both trees and their proofs, local search, and candidate arcs."""
+    rng = np.random.default_rng(3)
+    points = rng.random((16, 2))
+    near_symmetric = -np.hypot(*(points[:, None] - points).T) + 0.01 * rng.random((16, 16))
+    scores = rng.random((30, 30))
+    run_rank_tsp(scores, rng=0)
+    for problem in (scores, near_symmetric):
+        tree = run_rank_tsp(problem, method="exact", tol=0.0, rng=0, max_iter=3)
+        verify_rank_tsp(tree, problem)
     run_rank_tsp(near_symmetric, method="heuristic", rng=0, max_iter=3)
+    run_rank_tsp(scores, method="heuristic", rng=0, max_iter=3)
     run_rank_tsp(near_symmetric[:3, :3], method="dynamic-programming", rng=0)
     factors = rng.random((LARGE_ITEMS + 1, 2)), rng.random((LARGE_ITEMS + 1, 2))
     run_rank_tsp(factors, method="greedy", rng=0)
