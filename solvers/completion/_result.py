@@ -51,7 +51,8 @@ class CompletionResult(Result):
         What ``determined`` rests on, or why it is None (``reg > 0``, where the certificate speaks; too large; an
         answer that does not fit the data and has others near it, which says nothing of the data).
     tangent_gap : float
-        Relative smallest eigenvalue of the reduced tangent system at the answer; NaN where not computed.
+        Relative smallest eigenvalue of the reduced tangent system at the answer; NaN where not computed. A diagnostic:
+        :func:`solvers.verify` re-establishes ``determined`` by itself.
     outliers : (t, 2) int64
         Row and column of the entries whose residual is above 4 ``delta``, where the loss is capped: with
         ``loss="huber"``, ``delta="auto"`` and no penalty. Empty otherwise.
