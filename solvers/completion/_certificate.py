@@ -69,6 +69,8 @@ PUBLISHED_STEPS = (24, 60)
 # of the bases, or of itself.
 OPEN_SHARE, NOTHING = 0.1, 1e-12
 PUBLISHED_FAILURE, CHECKED_FAILURE = 1e-12, 1e-10
+# Columns of two bases together are orthonormal up to this.
+ORTHOGONAL = 1e-13
 # Directions added to the factors before deflating, and rounds of block iteration to find them.
 EXTRA, EXTRA_ROUNDS = 8, 4
 
@@ -325,7 +327,7 @@ def deflated_norm(
 
     known = _top(blocks[:2, :2])
     bound, steps = math.inf, 0
-    for steps, theta in _ritz_values(matrix, transposed, p, q, sorted({min(number, n) for number in numbers})):
+    for steps, theta in _ritz_values(matrix, transposed, p, q, numbers):
         epsilon = (math.log(1.648 * math.sqrt(n) / failure) / (2 * steps - 1)) ** 2
         bound = with_rest(theta / math.sqrt(1.0 - epsilon) if epsilon < 1.0 else frobenius)
         least = with_rest(theta)
@@ -359,10 +361,14 @@ def _enriched(matrix: Any, transposed: Any, p: FloatArray, q: FloatArray) -> tup
 
 
 def _continued(basis: FloatArray, block: FloatArray) -> FloatArray:
-    """An orthonormal basis whose first columns are the given ones."""
+    """An orthonormal basis whose first columns are the given ones.
+
+    Columns that QR makes up where the block has nothing more to give may lie in the basis, and are left out.
+    """
     for _ in range(2):
         block = np.linalg.qr(block - basis @ (basis.T @ block))[0]
-    return np.ascontiguousarray(np.hstack([basis, block]))
+    new = np.linalg.norm(basis.T @ block, axis=0) <= ORTHOGONAL
+    return np.ascontiguousarray(np.hstack([basis, block[:, new]]))
 
 
 def _top(block: FloatArray) -> float:
@@ -377,7 +383,8 @@ def _ritz_values(
     Golub-Kahan bidiagonalisation with full reorthogonalisation. The start comes from fresh entropy on purpose: it
     must not be predictable from anything that the matrix was made from.
     """
-    (m, n), last = matrix.shape, numbers[-1]
+    m, n = matrix.shape
+    last = min(numbers[-1], n)
     start = np.random.default_rng().standard_normal(n)
     v = start / np.linalg.norm(start)
     vs, us = np.zeros((last, n)), np.zeros((last, m))
@@ -393,8 +400,10 @@ def _ritz_values(
             u -= p @ (p.T @ u)
             u = _orthogonal_to(us[:j], u)
             following = bidiagonal[j, j] = float(np.linalg.norm(u))
-        if j + 1 in numbers:
-            yield j + 1, _top(bidiagonal[: j + 1, : j + 1])
+        for number in numbers:
+            # As many steps as there are dimensions leave nothing to more of them.
+            if min(number, n) == j + 1:
+                yield number, _top(bidiagonal[: j + 1, : j + 1])
         if following > 0.0 and j + 1 < last:
             us[j] = u / following
             w = us[j] - p @ (p.T @ us[j])
@@ -406,10 +415,13 @@ def _ritz_values(
 
 
 def _orthogonal_to(basis: FloatArray, vector: FloatArray) -> FloatArray:
-    """Gram-Schmidt, repeated where it cancelled digits (twice is enough: Kahan, in Parlett 1980, section 6.9)."""
+    """Gram-Schmidt, repeated where it cancelled digits (twice is enough: Kahan, in Parlett 1980, section 6.9).
+
+    What cancels in the repetition as well is rounding, and comes back as zero: it would bring back directions of the basis.
+    """
     for _ in range(2):
         before = float(np.linalg.norm(vector))
         vector = vector - basis.T @ (basis @ vector)
         if float(np.linalg.norm(vector)) > 0.5 * before:
-            break
-    return vector
+            return vector
+    return np.zeros_like(vector)

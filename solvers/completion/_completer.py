@@ -181,10 +181,13 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         """
         observed = self._rows_of(X)
         effects = self._effects(observed)
-        floor = 1e-14 * max(float(self.lengths_[0]), np.finfo(float).tiny)
-        ridge = self.reg / np.maximum(self.lengths_, floor)
-        safeguard = SAFEGUARD * float(np.mean(self.basis_**2))
         out = np.zeros((observed.shape[0], len(self.s_)))
+        longest = float(self.lengths_[0])
+        if self.reg > 0 and longest == 0.0:
+            # Every direction is penalised beyond any gain, as it was in the fit.
+            return out
+        ridge = self.reg / np.maximum(self.lengths_, 1e-14 * max(longest, np.finfo(float).tiny))
+        safeguard = SAFEGUARD * float(np.mean(self.basis_**2))
         for i in range(observed.shape[0]):
             part = slice(observed.indptr[i], observed.indptr[i + 1])
             cols = observed.cols[part]

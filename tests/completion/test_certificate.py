@@ -106,6 +106,37 @@ def test_deflated_norm_is_an_upper_bound_for_any_bases(monkeypatch):
         assert bound.value + bound.slack >= np.linalg.norm(matrix.toarray(), 2)
 
 
+def residual_on_few_rows(rng, m, n):
+    """Of low rank, with bases among its own rows: nothing is left for further directions."""
+    matrix, left = np.zeros((m, n)), np.zeros((m, 5))
+    matrix[:10] = rng.standard_normal((10, n)) * np.append(1.0, 10.0 ** rng.uniform(-12, 0, 9))[:, None]
+    left[:5] = np.eye(5)
+    return matrix, left
+
+
+def test_deflated_norm_is_confirmed_where_there_are_fewer_dimensions_than_steps():
+    rng = np.random.default_rng(13)
+    for count in range(45):
+        m, n = rng.integers(25, 115, size=2)
+        matrix, left = rng.standard_normal((m, n)), rng.standard_normal((m, 3))
+        if count % 3 == 0:
+            matrix, left = residual_on_few_rows(rng, m, n)
+        sparse, right = scipy.sparse.csr_array(matrix), rng.standard_normal((n, left.shape[1]))
+        published = certificate._deflated_norm(sparse, left, right, checking=False, steps=60)
+        checked = certificate._deflated_norm(sparse, left, right, checking=True, steps=published.steps)
+        assert published.steps in certificate.PUBLISHED_STEPS
+        assert np.linalg.norm(matrix, 2) <= checked.value + checked.slack <= published.value + 2 * published.slack
+
+
+def test_further_directions_are_orthogonal_to_the_bases_where_the_matrix_has_no_more():
+    rng = np.random.default_rng(14)
+    for _ in range(10):
+        matrix, left = residual_on_few_rows(rng, 60, 40)
+        p, q = certificate._enriched(matrix, matrix.T, left, certificate._basis(rng.standard_normal((40, 2))))
+        for basis in (p, q):
+            np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-12)
+
+
 def test_tampered_certificates_and_answers_are_refused():
     rng = np.random.default_rng(8)
     A = rng.standard_normal((8, 6))

@@ -57,6 +57,17 @@ def test_training_rows_are_where_the_fit_put_them_under_either_penalty(scaling):
     np.testing.assert_allclose(model.transform(A), model.U_ * model.s_, atol=1e-4)
 
 
+@pytest.mark.parametrize("scaling", ["plain", "count"])
+def test_new_rows_of_a_fit_without_directions_are_their_effects(scaling):
+    A = np.full((6, 5), 2.5)
+    A[0, 1] = np.nan
+    model = MatrixCompleter(2, reg=1.0, reg_scaling=scaling, biases=True, random_state=0).fit(A)
+    assert not model.s_.any()
+    with np.errstate(all="raise"):
+        assert not model.transform(A).any()
+        np.testing.assert_allclose(model.complete_rows(A), 2.5)
+
+
 def test_new_rows_are_fitted_to_their_entries_with_biases():
     rng = np.random.default_rng(5)
     A = rng.standard_normal((60, 2)) @ rng.standard_normal((2, 30)) + 3.0 + np.arange(30)
