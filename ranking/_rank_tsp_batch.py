@@ -108,6 +108,8 @@ class RankingBatch(Result):
         """Fields by name, groups by number."""
         if isinstance(key, str):
             return super().__getitem__(key)
+        if isinstance(key, slice):
+            raise TypeError("a batch gives one group at a time, batch[g]; groups() runs through all of them")
         g = range(len(self.lengths))[key]
         n = int(self.lengths[g])
         status = Status(int(self["status"][g]))

@@ -42,8 +42,10 @@ def read_tsplib(path: str | PathLike[str]) -> FloatArray:
     >>> read_tsplib(files("solvers") / "_data" / "br17.atsp").shape
     (17, 17)
     """
-    with open(path, encoding="ascii") as lines:
+    with open(path, encoding="utf-8", errors="replace") as lines:  # comments may be in any encoding
         text = lines.read()
+    if "\0" in text:
+        raise InvalidProblemError(f"{path} must be a text file; decompress it first")
     fields, section, body = {}, "", text
     while body and not section:
         line, _, body = body.partition("\n")

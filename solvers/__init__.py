@@ -28,7 +28,11 @@ def __getattr__(name: str) -> object:
         import importlib
 
         return importlib.import_module(f"{__name__}.{name}")
-    return _lazy_getattr(name)
+    try:
+        return _lazy_getattr(name)
+    except AttributeError as error:
+        homes = ", ".join(f"{__name__}.{family}" for family in _FAMILIES)
+        raise AttributeError(f"{error}; estimators, helpers and problem objects are in {homes}") from None
 
 
 if TYPE_CHECKING:

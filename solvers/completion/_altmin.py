@@ -20,6 +20,9 @@ LOOSEST, TIGHTEST = 0.1, 1e-6
 # share of the tolerance. Certificates begin once it is below that multiple.
 IDLE, PATIENCE, BEGIN_PROOFS = 0.01, 3, 30.0
 UNPROVED = "Sweeps no longer improve the objective; no bound was asked for."
+WITHOUT_PENALTY = (
+    "The fit no longer improves. Without a penalty the bound is 0; determined says whether the data fix it."
+)
 # A fit that keeps more than this share over so many sweeps has stalled.
 STALL_WINDOW, STALL_FALL = 10, 0.8
 # Up to this rank singular values are made the best ones after each sweep: their Gram matrix costs less than the sweep.
@@ -145,7 +148,7 @@ def polish(run: Run, sweeper: Sweeper, factors: Factors, *, watch: bool = False)
             if watch and (stalls or idle >= 2) and root > tol * size and monitor.status is None:
                 return factors
             if root <= tol * size or idle >= 2:
-                monitor.finish(Status.CONVERGED)
+                monitor.finish(Status.CONVERGED, WITHOUT_PENALTY)
         monitor.checkpoint(residual=math.sqrt(2.0 * max(fun, 0.0)) / size if size else 0.0)
     limited = problem.reg > 0.0 and monitor.status is not Status.OPTIMAL and monitor.nit > certified_at
     if limited and not monitor.out_of_time():

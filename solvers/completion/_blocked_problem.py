@@ -226,7 +226,9 @@ def _split(
     parts = list(matrix.run(tasks.values_at, None, (keys,)))
     values = np.concatenate([part for part, _ in parts]).astype(np.float64)
     if not len(values) == len(keys) == count:
-        raise InvalidProblemError(f"holdout_index must name {count} distinct observed entries")
+        raise InvalidProblemError(
+            f"holdout_index must name {count} distinct observed entries, for holdout={holdout!r}; it has {len(keys)}"
+        )
     return matrix.without(keys), HeldOut(keys // n, keys % n, values)
 
 

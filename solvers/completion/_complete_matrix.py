@@ -14,7 +14,7 @@ from solvers._core.errors import BackendError, InvalidProblemError
 from solvers._core.options import Common, check_choice, check_common, check_integer, check_number
 from solvers._core.random import RNG
 from solvers._core.result import Status
-from solvers.completion._altmin import Sweeper, alternate, polish
+from solvers.completion._altmin import WITHOUT_PENALTY, Sweeper, alternate, polish
 from solvers.completion._blocked_problem import as_blocked, blocked_problem
 from solvers.completion._blocked_run import BlockedRun
 from solvers.completion._blocks import BlockedMatrix
@@ -217,7 +217,7 @@ def complete_matrix(
     run.open(start)
     if run.monitor.status is None:
         _solve(run, start, method)
-    run.monitor.finish(Status.CONVERGED)
+    run.monitor.finish(Status.CONVERGED, "" if run.problem.reg > 0.0 else WITHOUT_PENALTY)
     return run.conclude()
 
 

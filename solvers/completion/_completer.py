@@ -36,6 +36,8 @@ __all__ = ["MatrixCompleter"]
 
 # Ridge that keeps the rows of too few entries solvable, relative to the mean square of the factor's entries.
 SAFEGUARD = 1e-10
+# Where the penalty has removed all directions, their ridge is at most 1/FLOOR: finite, also times the number of entries.
+FLOOR = 1e-250
 PLAIN = (bool, int, float, str)
 STORED = (*ARRAYS, "row_shrinkage", "basis", "lengths")
 
@@ -186,7 +188,7 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         if self.reg > 0 and longest == 0.0:
             # Every direction is penalised beyond any gain, as it was in the fit.
             return out
-        ridge = self.reg / np.maximum(self.lengths_, 1e-14 * max(longest, np.finfo(float).tiny))
+        ridge = self.reg / np.maximum(self.lengths_, max(1e-14 * longest, FLOOR * max(self.reg, 1.0)))
         safeguard = SAFEGUARD * float(np.mean(self.basis_**2))
         for i in range(observed.shape[0]):
             part = slice(observed.indptr[i], observed.indptr[i + 1])
@@ -216,7 +218,12 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         """
         seen, predictor = self._rows_of(A), self._predictor()
         if seen.shape[0] != len(self.U_):
-            raise InvalidProblemError(f"A must have shape ({len(self.U_)}, {len(self.V_)}); got {seen.shape}")
+            raise InvalidProblemError(
+                f"A must have the shape of the training data, ({len(self.U_)}, {len(self.V_)}); got {seen.shape} (select_rank "
+                "and select_reg split entries, where GridSearchCV splits rows)"
+            )
+        if seen.size == 0:
+            raise InvalidProblemError(f"A must have at least one observed entry; got none in shape {seen.shape}")
         misses = seen.values - predictor.predict(seen.rows, seen.cols)
         spread = float(np.sum((seen.values - np.mean(seen.values)) ** 2))
         if spread == 0.0:
@@ -233,7 +240,7 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
         rows = np.atleast_1d(np.asarray(rows))
         n = len(self.V_)
         check_integer("count", count, low=1, high=n)
-        seen = None if exclude is None else read_observations(exclude, None, "mean")
+        seen = None if exclude is None else read_observations(exclude, None, "mean", may_be_empty=True)
         if seen is not None and seen.shape != (len(self.U_), n):
             raise InvalidProblemError(f"exclude must have shape ({len(self.U_)}, {n}); got {seen.shape}")
         columns, values = np.empty((len(rows), count), dtype=np.int64), np.empty((len(rows), count))
@@ -296,7 +303,7 @@ class MatrixCompleter(TransformerMixin, BaseEstimator):
     def _rows_of(self, X: Any) -> Observations:
         """New rows, with the columns of the training data."""
         self._predictor()
-        observed = read_observations(*data_at_home(X, None), self.duplicates)
+        observed = read_observations(*data_at_home(X, None), self.duplicates, may_be_empty=True)
         if observed.shape[1] != len(self.V_):
             raise InvalidProblemError(
                 f"X must have {len(self.V_)} columns; X has {observed.shape[1]} features, but MatrixCompleter is expecting "

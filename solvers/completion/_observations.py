@@ -6,6 +6,7 @@ import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from solvers._core.options import check_choice, check_integer, check_number
 __all__ = ["Observations", "checked_holdout", "data_at_home", "read_observations", "split_holdout"]
 
 TOO_LARGE = 2**31 - 1
+DENSE = "an (m, n) array, NaN where unseen, or a tuple (rows, cols, values, shape),"
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -80,7 +82,7 @@ def _home(value: Any) -> Any:
     return to_host(value) if kind_of(value) in ("cupy", "array-api") else value
 
 
-def read_observations(A: Any, weights: Any, duplicates: str) -> Observations:
+def read_observations(A: Any, weights: Any, duplicates: str, *, may_be_empty: bool = False) -> Observations:
     """Read the data argument: scipy.sparse, (rows, cols, values, shape), or a dense array with NaN where unseen."""
     check_choice("duplicates", duplicates, ("error", "mean"))
     kind = kind_of(A)
@@ -95,7 +97,7 @@ def read_observations(A: Any, weights: Any, duplicates: str) -> Observations:
         shape, rows, cols, values, given = _from_dense(A, weights)
     if max(shape) > TOO_LARGE:
         raise InvalidProblemError(f"A may have at most {TOO_LARGE} rows and columns; got shape {shape}")
-    if len(values) == 0:
+    if len(values) == 0 and not may_be_empty:
         raise InvalidProblemError(f"A must have at least one observed entry; got none in shape {shape}")
     weighted = given is not None
     used = np.ones(len(values)) if given is None else given
@@ -145,7 +147,9 @@ def split_holdout(
         wanted = pairs[:, 0] * n + pairs[:, 1]
         position = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         if len(np.unique(wanted)) != count or not np.array_equal(keys[position], wanted):
-            raise InvalidProblemError(f"holdout_index must name {count} distinct observed entries")
+            raise InvalidProblemError(
+                f"holdout_index must name {count} distinct observed entries, for holdout={holdout!r}; it has {len(pairs)}"
+            )
         out[position] = True
     return (observed, observed.keep(out)) if not count else (observed.keep(~out), observed.keep(out))
 
@@ -196,9 +200,9 @@ def _from_triplets(A: Sequence[Any]) -> tuple[tuple[int, int], IntArray, IntArra
 
 
 def _from_dense(A: Any, weights: Any) -> tuple[tuple[int, int], IntArray, IntArray, FloatArray, FloatArray | None]:
-    dense = np.asarray(
-        as_float_array(_on_host(A, "A"), "A", ndim=2, finite=False, expected="an (m, n) array, NaN where unseen,")
-    )
+    if isinstance(A, (str, PathLike)):
+        raise InvalidProblemError(f"A must be data; got the path {A!r}: StoredMatrix(path) opens a folder of entries")
+    dense = np.asarray(as_float_array(_on_host(A, "A"), "A", ndim=2, finite=False, expected=DENSE))
     if np.isinf(dense).any():
         raise InvalidProblemError(f"A must be finite or NaN; got {int(np.isinf(dense).sum())} infinite entries")
     rows, cols = (index.astype(np.int64, copy=False) for index in np.nonzero(~np.isnan(dense)))

@@ -159,7 +159,10 @@ def completion_problem(
     m, n = observed.shape
     rank = check_integer("rank", rank, low=1)
     if rank > min(m, n):
-        raise InvalidProblemError(f"rank must be at most min(m, n) = {min(m, n)} for a {m} x {n} matrix; got {rank}")
+        triplets = "; pass a table of triplets as (rows, cols, values, shape)" if n == 3 else ""
+        raise InvalidProblemError(
+            f"rank must be at most min(m, n) = {min(m, n)} for a {m} x {n} matrix; got {rank}{triplets}"
+        )
     reg = check_number("reg", reg, low=0.0)
     check_choice("reg_scaling", reg_scaling, ("plain", "count"))
     check_choice("loss", loss, ("l2", "huber"))

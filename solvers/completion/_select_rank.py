@@ -13,6 +13,7 @@ from solvers._core.arrays import FloatArray, IntArray
 from solvers._core.errors import InvalidProblemError
 from solvers._core.options import check_integer, check_number
 from solvers._core.random import RNG, generator
+from solvers.completion._blocked_problem import as_blocked
 from solvers.completion._complete_matrix import complete_matrix
 from solvers.completion._observations import Observations, read_observations, split_holdout
 from solvers.completion._result import CompletionResult
@@ -71,7 +72,8 @@ def select_rank(
     rng : int, Generator, SeedSequence or None
         Seeds the splits and the starts.
     **options
-        Further keywords of :func:`solvers.complete_matrix`.
+        Further keywords of :func:`solvers.complete_matrix`. Give noisy data a ``reg``: without one, few entries that
+        are predicted far off may decide the errors.
 
     Returns
     -------
@@ -96,6 +98,10 @@ def select_rank(
     for name in ("holdout", "x0", "rank"):
         if name in options:
             raise TypeError(f"select_rank sets {name!r} itself")
+    if as_blocked(A) is not None:
+        raise InvalidProblemError(
+            f"select_rank needs the entries in memory; got a {type(A).__name__}: select_reg takes it"
+        )
     source = generator(rng)
     observed = read_observations(A, weights, duplicates)
     errors = np.zeros(len(tried))

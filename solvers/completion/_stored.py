@@ -98,6 +98,10 @@ class StoredMatrix(BlockedMatrix):
         self._held: tuple[IntArray, ...] = ()
         self._counts = tuple(np.diff(indptr) for indptr in self._pointers)
 
+    def __repr__(self) -> str:
+        m, n = self.shape
+        return f"<StoredMatrix {str(self.folder)!r}: {m} x {n}, {self.size} entries, {self.dtype}>"
+
     @classmethod
     def write(
         cls,
@@ -134,7 +138,8 @@ class StoredMatrix(BlockedMatrix):
             for block in blocks:
                 if getattr(block, "format", None) != "csr":
                     raise InvalidProblemError(
-                        f"A must be scipy.sparse CSR, or consecutive CSR blocks of rows; got {type(block).__name__}"
+                        f"A must be scipy.sparse CSR, or consecutive CSR blocks of rows; got {type(block).__name__} "
+                        "(tocsr() of a scipy.sparse matrix converts)"
                     )
                 n_columns = block.shape[1] if n_columns is None else n_columns
                 for piece in _pieces(block, step):

@@ -123,7 +123,7 @@ def _wrong_answer(result: CompletionResult, problem: CompletionProblem | Blocked
     if (s < 0).any() or (np.diff(s) > 0).any():
         return "s must be non-negative and descending"
     if not threshold > 0.0 or (problem.loss == "l2" and result.delta != math.inf):
-        return "delta must be positive, and infinite for least squares"
+        return f"delta must be positive, and infinite for loss='l2'; got {result.delta!r} with loss={problem.loss!r}"
     if problem.delta is not None and result.delta != problem.delta:
         return f"delta is {result.delta!r} and was given as {problem.delta!r}"
     for mine, theirs in ((result.row_bias, problem.row_bias), (result.col_bias, problem.col_bias)):

@@ -105,6 +105,17 @@ def test_score_is_the_coefficient_of_determination_at_the_given_entries(fitted):
         model.score(A[:3])
     with pytest.raises(ValueError, match="constant"):
         model.score(([0, 1], [0, 1], [2.0, 2.0], A.shape))
+    with pytest.raises(ValueError, match="at least one observed"):
+        model.score(np.full(A.shape, np.nan))
+
+
+def test_new_row_without_entries_gets_the_mean():
+    rng = np.random.default_rng(5)
+    A = 3.0 + rng.standard_normal((30, 1)) + rng.standard_normal(20) + 0.1 * rng.standard_normal((30, 20))
+    model = MatrixCompleter(2, reg=1.0, biases=True, random_state=0).fit(A)
+    expected = np.mean(model.row_bias_) + model.col_bias_
+    np.testing.assert_allclose(model.complete_rows(np.full((1, 20), np.nan))[0], expected, rtol=1e-12)
+    np.testing.assert_allclose(model.complete_rows(([1], [3], [4.0], (2, 20)))[0], expected, rtol=1e-12)
 
 
 def test_estimator_follows_the_conventions(fitted):

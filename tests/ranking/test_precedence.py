@@ -229,12 +229,16 @@ def test_other_files_are_refused(tmp_path):
         file.write_text(f"DIMENSION: 2\nEDGE_WEIGHT_TYPE: {kind}\nNODE_COORD_SECTION\n{data}EOF\n")
         with pytest.raises(solvers.InvalidProblemError, match=message):
             read_tsplib(file)
+    file.write_bytes(b"\x1f\x8b\x08\x00\xff")
+    with pytest.raises(solvers.InvalidProblemError, match="decompress"):
+        read_tsplib(file)
 
 
 @pytest.mark.parametrize(("kind", "distances"), [("EUC_2D", (5, 1, 4)), ("CEIL_2D", (5, 2, 4)), ("ATT", (2, 1, 2))])
 def test_points_of_a_tsplib_file_are_at_their_rounded_distances(tmp_path, kind, distances):
     file = tmp_path / "x.tsp"
     points = "1 0 0\n2 3.0e0 4\n3 1 1\n"
-    file.write_text(f"NAME : x\nDIMENSION : 3\nEDGE_WEIGHT_TYPE : {kind}\nNODE_COORD_SECTION\n{points}EOF\n")
+    head = f"NAME : x\nCOMMENT : Städte\nDIMENSION : 3\nEDGE_WEIGHT_TYPE : {kind}\n"
+    file.write_text(f"{head}NODE_COORD_SECTION\n{points}EOF\n", encoding="latin-1")
     a, b, c = distances
     assert read_tsplib(file).tolist() == [[0, a, b], [a, 0, c], [b, c, 0]]
