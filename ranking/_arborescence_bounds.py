@@ -84,7 +84,8 @@ def arborescence_bound(c, potentials, root, down):
 
     By contraction: entering minima are subtracted until the cheapest entering arcs reach every node.
 
-    The value is the sum of the subtracted minima, a feasible dual point of the arborescence problem by construction.
+    The value is the sum of the subtracted minima, a feasible dual point of the arborescence problem by construction; inf
+    where no arborescence spans, or no arc enters the root.
     """
     m = c.shape[0]
     w = np.empty((m, m))
@@ -95,6 +96,8 @@ def arborescence_bound(c, potentials, root, down):
             total = c[i, j] + potentials[i]
             w[i, j] = total - down * abs(total) if total < np.inf else np.inf
         closing = min(closing, w[i, root])
+    if closing == np.inf:
+        return np.inf
     alive = np.arange(m)
     count = m
     source = np.empty(m, np.int64)

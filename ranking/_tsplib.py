@@ -19,7 +19,7 @@ def read_tsplib(path: str | PathLike[str]) -> FloatArray:
     """Distances of a TSPLIB file that holds a full matrix (EXPLICIT, FULL_MATRIX) or points of the plane.
 
     Points are at their Euclidean distance, rounded to the nearest integer (EDGE_WEIGHT_TYPE EUC_2D) or up (CEIL_2D), or
-    at the distance over the root of 10, rounded up (ATT).
+    at the distance over the root of 10, rounded up (ATT). Item i is the point of number i + 1, on whichever line it stands.
 
     Parameters
     ----------
@@ -69,12 +69,26 @@ def read_tsplib(path: str | PathLike[str]) -> FloatArray:
     except (KeyError, ValueError) as error:
         raise InvalidProblemError(f"{path} must have an integer DIMENSION and numeric data; {error}") from None
     shape = (n, n if explicit else 3)
-    if n < 1 or len(values) < n * shape[1]:
+    if n < 1 or len(values) != n * shape[1]:
         raise InvalidProblemError(f"{path} must hold {n} x {shape[1]} numbers; got {len(values)}")
-    table: FloatArray = values[: n * shape[1]].reshape(shape).copy()
-    matrix = table if explicit else _planar(table[:, 1:], kind)
+    if not np.isfinite(values).all():
+        raise InvalidProblemError(f"{path} must hold finite numbers; got {values[~np.isfinite(values)][0]}")
+    table: FloatArray = values.reshape(shape)
+    matrix = table if explicit else _planar(_by_number(table, path), kind)
     np.fill_diagonal(matrix, 0.0)
     return matrix
+
+
+def _by_number(table: FloatArray, path: str | PathLike[str]) -> FloatArray:
+    """Coordinates of the points in the order of their numbers, which the lines need not follow."""
+    rows = np.argsort(table[:, 0], kind="stable")
+    numbers = table[rows, 0]
+    wrong = np.flatnonzero(numbers != np.arange(1, len(table) + 1))
+    if len(wrong):
+        raise InvalidProblemError(
+            f"{path} must number its points from 1 to {len(table)}, each once; got {numbers[wrong[0]]:g} for {wrong[0] + 1}"
+        )
+    return table[rows, 1:]
 
 
 def _planar(points: FloatArray, kind: str) -> FloatArray:

@@ -103,6 +103,28 @@ def test_near_symmetric_scores_of_forty_items_are_proved(kind):
     assert again.fun == pytest.approx(result.fun, rel=1e-6)
 
 
+def test_a_leaf_whose_root_no_arc_enters_is_empty():
+    c = np.ones((4, 4))
+    np.fill_diagonal(c, np.inf)
+    c[[0, 1], 3] = np.inf
+    parent, side = np.array([-1, 0, 0]), np.array([False, True, False])
+    tails, heads, leaf = np.array([-1, 2, 2]), np.array([-1, 3, 3]), np.array([-1, 0, 1])
+    tree = ArborescenceTreeCertificate(parent, tails, heads, side, leaf, np.zeros((2, 4)), 3)
+    assert _bounds.sound(tree, 4)
+    assert _bounds.cycle_bound(c, tree, 4.0) == 4.0
+    c[2, 3] = np.inf
+    assert _bounds.cycle_bound(c, tree, 4.0) == np.inf
+
+
+def test_cycles_with_one_arc_into_the_root_are_proved():
+    scores = near_symmetric(np.random.default_rng(2), 30)
+    scores[np.arange(30) != 1, 0] = -np.inf
+    seed = next(s for s in itertools.count() if np.random.default_rng(s).permutation(30)[-1] == 0)
+    result = rank_tsp(scores, closed=True, rng=seed)
+    assert verify(result, scores, closed=True)
+    assert result.gap <= 1e-6
+
+
 def test_damaged_trees_are_refused():
     for seed in itertools.count():
         scores = near_symmetric(np.random.default_rng(seed), 25)

@@ -225,6 +225,9 @@ def test_other_files_are_refused(tmp_path):
         ("EXPLICIT", "1 0 0\n2 1 1\n", "FULL_MATRIX"),
         ("EUC_2D", "1 0 0\n2 1\n", "2 x 3 numbers"),
         ("EUC_2D", "1 0 0\n2 1 x\n", "numeric data"),
+        ("EUC_2D", "1 0 0\n2 1 nan\n", "finite numbers"),
+        ("EUC_2D", "1 0 0\n1 1 1\n", "from 1 to 2, each once"),
+        ("EUC_2D", "1 0 0 0\n2 1 1 1\n", "2 x 3 numbers"),
     ):
         file.write_text(f"DIMENSION: 2\nEDGE_WEIGHT_TYPE: {kind}\nNODE_COORD_SECTION\n{data}EOF\n")
         with pytest.raises(solvers.InvalidProblemError, match=message):
@@ -237,7 +240,7 @@ def test_other_files_are_refused(tmp_path):
 @pytest.mark.parametrize(("kind", "distances"), [("EUC_2D", (5, 1, 4)), ("CEIL_2D", (5, 2, 4)), ("ATT", (2, 1, 2))])
 def test_points_of_a_tsplib_file_are_at_their_rounded_distances(tmp_path, kind, distances):
     file = tmp_path / "x.tsp"
-    points = "1 0 0\n2 3.0e0 4\n3 1 1\n"
+    points = "1 0 0\n3 1 1\n2 3.0e0 4\n"
     head = f"NAME : x\nCOMMENT : Städte\nDIMENSION : 3\nEDGE_WEIGHT_TYPE : {kind}\n"
     file.write_text(f"{head}NODE_COORD_SECTION\n{points}EOF\n", encoding="latin-1")
     a, b, c = distances
