@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from solvers._catalogue import entry_named
 from solvers._core.arrays import kind_of, refuse_beyond_memory
 from solvers._core.backend import BACKENDS, Backend, choose_backend
-from solvers._core.errors import BackendError, InvalidProblemError
+from solvers._core.errors import BackendError, InvalidProblemError, SolverWarning
 from solvers._core.options import Common, check_choice, check_common, check_integer, check_number
 from solvers._core.random import RNG
 from solvers._core.result import Status
@@ -19,7 +20,7 @@ from solvers.completion._blocked_problem import as_blocked, blocked_problem
 from solvers.completion._blocked_run import BlockedRun
 from solvers.completion._blocks import BlockedMatrix
 from solvers.completion._near_limit import near_limit, within_reach
-from solvers.completion._observations import data_at_home, read_observations, split_holdout
+from solvers.completion._observations import Observations, data_at_home, read_observations, split_holdout
 from solvers.completion._problem import CompletionProblem, completion_problem
 from solvers.completion._result import CompletionResult
 from solvers.completion._robust import robust_alternate
@@ -233,7 +234,10 @@ def _run_in_memory(
             f"loss='huber', theory and the methods {', '.join(HOST_METHODS)} run on the host; got loss={loss!r}, "
             f"method={method!r} with backend={chosen.name!r}: convert to NumPy first"
         )
-    observed, held = split_holdout(read_observations(*data_at_home(A, weights), duplicates), holdout, common.rng)
+    everything = read_observations(*data_at_home(A, weights), duplicates)
+    if isinstance(A, np.ndarray) or hasattr(A, "columns"):
+        _warn_of_triplets(everything)
+    observed, held = split_holdout(everything, holdout, common.rng)
     problem = completion_problem(observed, held, rank, **data)
     refuse_beyond_memory(
         BYTES_PER_ENTRY * observed.size + 64.0 * sum(problem.shape) * problem.rank,
@@ -255,6 +259,21 @@ def _run_in_memory(
     if chosen.name != "numba":
         run.on_device(chosen)
     return run
+
+
+def _warn_of_triplets(observed: Observations) -> None:
+    """Warn where an array looks like a table of entries: full, of three columns, two of them row and column numbers."""
+    m, n = observed.shape
+    if n != 3 or observed.size != m * n or m <= n:
+        return
+    pairs = observed.values.reshape(m, n)[:, :2]
+    if (pairs >= 0).all() and (pairs == np.floor(pairs)).all() and len(np.unique(pairs, axis=0)) == m:
+        warnings.warn(
+            f"A of shape ({m}, 3) is read as a dense matrix without missing entries; if its columns are rows, columns and "
+            "values of entries, pass the tuple (rows, cols, values, shape)",
+            SolverWarning,
+            stacklevel=4,
+        )
 
 
 def _check_range(largest: float, settings: Settings) -> None:

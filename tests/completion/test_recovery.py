@@ -393,3 +393,9 @@ def test_what_is_left_out_for_a_while_leaves_every_row_and_column_its_rank(monke
     assert counted
     assert min(counted) >= 0
     assert solvers.verify(result, noisy, 3)
+
+
+def test_a_table_of_entries_taken_for_a_matrix_is_warned_of():
+    table = np.array([[0, 0, 4.0], [0, 2, 3.5], [1, 1, 5.0], [2, 0, 1.0]])
+    with pytest.warns(solvers.SolverWarning, match="dense matrix"):
+        solvers.complete_matrix(table, 1, reg=0.1, rng=0)
