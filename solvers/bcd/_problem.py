@@ -104,10 +104,12 @@ class Composite:
     def kkt_error(self, x: FloatArray) -> float:
         """Bound on the rounding error of ``kkt``, by Cauchy's inequality for the columns of A, |a_j| = sqrt(L_j).
 
-        Infinite where squares of the columns may leave float64's range.
+        Infinite where squares of the columns or of the data may leave float64's range.
         """
         loss = self.loss
         norms = np.sqrt(loss.lipschitz)
+        if isinstance(loss, LinearLoss) and not abs(self.start_value) > 1.0 / LARGEST_NORM**2:
+            return math.inf
         if not 1.0 / LARGEST_NORM < float(np.max(norms, initial=0.0)) < LARGEST_NORM:
             return math.inf
         size = float(norms @ (np.abs(x) + np.abs(self.term.start()))) + 2.0 * math.sqrt(2.0 * abs(self.start_value))
