@@ -155,6 +155,24 @@ def test_damaged_trees_are_refused():
         assert not verify(type(result)(**{**result, "certificate": changed}), scores), what
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("tail", [-1, 1, 0]), ("head", [-1, 2, 3]), ("forced", [False, True, True]), ("leaf", [-1, 0, 2])],
+)
+def test_children_cover_their_parent_only_by_forcing_and_forbidding_one_arc(field, value):
+    tree = solvers.ranking.ArborescenceTreeCertificate(
+        parent=np.array([-1, 0, 0]),
+        tail=np.array([-1, 1, 1]),
+        head=np.array([-1, 2, 2]),
+        forced=np.array([False, True, False]),
+        leaf=np.array([-1, 0, 1]),
+        potentials=np.zeros((2, 5)),
+        root=4,
+    )
+    assert _bounds.sound(tree, 5)
+    assert not _bounds.sound(dataclasses.replace(tree, **{field: np.array(value)}), 5)
+
+
 def test_the_contraction_of_the_search_agrees_with_that_of_the_proof():
     rng = np.random.default_rng(6)
     for _ in range(100):
