@@ -31,6 +31,7 @@ Nothing here is used by the search.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -124,36 +125,31 @@ def sound(certificate: object, m: int) -> bool:
     if not isinstance(certificate, BranchCertificate):
         return False
     t = certificate
-    if not (
-        all(_is_array(a, np.int64) for a in (t.parent, t.tail, t.head, t.leaf))
-        and _is_array(t.ray, np.bool_)
-        and _is_array(t.prices, np.float64)
-    ):
-        return False
-    nodes = len(t.parent) if t.parent.ndim == 1 else 0
-    if not all(np.shape(a) == (nodes,) for a in (t.parent, t.tail, t.head, t.leaf, t.ray)) or nodes == 0:
-        return False
-    if t.prices.ndim != 2 or t.prices.shape[1] != m or not np.isfinite(t.prices).all():
-        return False
-    return t.parent[0] == -1 and bool(covers(m, t.parent, t.tail, t.head, t.leaf, len(t.prices)))
+    return (
+        _is_tree(t, t.ray, t.prices, m)
+        and t.parent[0] == -1
+        and bool(covers(m, t.parent, t.tail, t.head, t.leaf, len(t.prices)))
+    )
 
 
 def _sound_halves(t: ArborescenceTreeCertificate, m: int) -> bool:
     """Whether a tree of arborescences has the right shapes and covers every Hamiltonian cycle of m nodes."""
+    if not (type(t.root) is int and 0 <= t.root < m and _is_tree(t, t.forced, t.potentials, m)):
+        return False
+    return bool(halves_cover(m, t.parent, t.tail, t.head, t.forced, t.leaf, len(t.potentials)))
+
+
+def _is_tree(t: BranchCertificate | ArborescenceTreeCertificate, flags: Any, table: Any, m: int) -> bool:
+    """Whether all arrays have one entry per node, and ``table`` finite rows for m nodes of the problem."""
+    arrays = (t.parent, t.tail, t.head, t.leaf)
     if not (
-        all(_is_array(a, np.int64) for a in (t.parent, t.tail, t.head, t.leaf))
-        and _is_array(t.forced, np.bool_)
-        and _is_array(t.potentials, np.float64)
-        and type(t.root) is int
-        and 0 <= t.root < m
+        all(_is_array(a, np.int64) for a in arrays) and _is_array(flags, np.bool_) and _is_array(table, np.float64)
     ):
         return False
     nodes = len(t.parent) if t.parent.ndim == 1 else 0
-    if not all(np.shape(a) == (nodes,) for a in (t.parent, t.tail, t.head, t.forced, t.leaf)) or nodes == 0:
+    if nodes == 0 or not all(np.shape(a) == (nodes,) for a in (t.parent, t.tail, t.head, t.leaf, flags)):
         return False
-    if t.potentials.ndim != 2 or t.potentials.shape[1] != m or not np.isfinite(t.potentials).all():
-        return False
-    return bool(halves_cover(m, t.parent, t.tail, t.head, t.forced, t.leaf, len(t.potentials)))
+    return table.ndim == 2 and table.shape[1] == m and bool(np.isfinite(table).all())
 
 
 def _is_array(value: object, dtype: type) -> bool:

@@ -11,7 +11,8 @@ from ranking import _search_numba as search
 from ranking._ascent_numba import ascend as kernels_ascend
 from ranking._bounds import RECURSION_NODES
 from ranking._potential_tree import PotentialTree
-from ranking._run import Run, Tree
+from ranking._run import Run
+from ranking._trees import Tree
 from solvers._core.result import Status
 
 __all__ = ["ROUNDED_GAP", "ascend", "grow_tree", "improve"]
@@ -84,7 +85,7 @@ def ascend(run: Run) -> PotentialTree | None:
     return tree
 
 
-def grow_tree(run: Run, tree: Tree | PotentialTree, rounds: int, most_bytes: int) -> bool:
+def grow_tree(run: Run, tree: Tree, rounds: int, most_bytes: int) -> bool:
     """Branch and bound, least bound first, an iteration per round; the tree is proved at the end and whenever it has
     grown fourfold.
 

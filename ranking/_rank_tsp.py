@@ -20,7 +20,8 @@ from ranking._potential_tree import PotentialTree
 from ranking._precedence_numba import adjacency_fit, precedence_fit
 from ranking._problem import LARGE_ITEMS, PathProblem, path_problem
 from ranking._result import RankingResult
-from ranking._run import Run, Tree
+from ranking._run import Run
+from ranking._trees import AssignmentTree, Tree
 from solvers._catalogue import entry_named
 from solvers._core.arrays import FloatArray, IntArray, as_permutation
 from solvers._core.backend import choose_backend
@@ -313,7 +314,7 @@ def _close_gap(run: Run, most_bytes: int) -> None:
         return
     if loose and _branch_on_potentials(run, most_bytes):
         return
-    tree = Tree(run)
+    tree = AssignmentTree(run)
     rounds = EXACT_ROUNDS if method == "exact" else FEW_ROUNDS if loose else TIGHT_ROUNDS
     if not grow_tree(run, tree, rounds, most_bytes):
         if method == "exact":
@@ -343,7 +344,7 @@ def _branch_on_potentials(run: Run, most_bytes: int) -> bool:
     return True
 
 
-def _outgrown(run: Run, tree: Tree | PotentialTree, most_bytes: int) -> None:
+def _outgrown(run: Run, tree: Tree, most_bytes: int) -> None:
     """End a run, unless it has ended, whose tree was left for its size."""
     run.monitor.finish(
         Status.STALLED,

@@ -7,7 +7,6 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from ranking import _kernels_numba as kernels
 from ranking._bounds import PUBLISH, cycle_bound, whole
 from ranking._problem import PathProblem
 from ranking._result import BranchCertificate, Certificate, RankingResult, RecursionCertificate
@@ -17,10 +16,8 @@ from solvers._core.linalg import UNIT
 from solvers._core.monitor import Monitor
 from solvers._core.options import Common
 
-__all__ = ["INNER", "OPEN", "Run", "Tree"]
+__all__ = ["Run"]
 
-# Seconds per arc inspection when a tree is proved.
-PROOF_SPEED = 1e-9
 # Successors per node that local search looks at.
 NEAR = 10
 # Units of roundoff, of the sum of the moduli, within which a compensated sum is.
@@ -159,105 +156,3 @@ def leaf_certificate(prices: FloatArray, ray: bool) -> BranchCertificate:
 
 _ROOT, _NONE, _FIRST = np.array([-1]), np.array([-1]), np.array([0])
 _RAY, _NO_RAY = np.array([True]), np.array([False])
-
-OPEN, INNER, CUT, EMPTY = range(4)
-
-
-class Tree:
-    """The branch-and-bound tree of a run, grown in rounds; see ``branch`` in the kernels."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        m = run.problem.m
-        self.counts = np.array([1, 1])
-        self._arrays(max(64, 4 * m))
-        self.parent[0] = self.tail[0] = self.head[0] = -1
-        self.state[0] = OPEN
-        self.key[0] = run.lower
-        self.X[0], self.U[0], self.V[0] = run.x, run.u, run.v
-        self.heap[0] = 0
-        self.expanded = 0
-
-    def _arrays(self, room: int) -> None:
-        m = self.run.problem.m
-        self.parent, self.tail, self.head = (np.empty(room, np.int64) for _ in range(3))
-        self.state, self.heap = np.empty(room, np.int64), np.empty(room, np.int64)
-        self.key = np.empty(room)
-        self.X = np.empty((room, m), np.int64)
-        self.U, self.V = np.empty((room, m)), np.empty((room, m))
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the nodes in use."""
-        return int(self.counts[0]) * 8 * (3 * self.run.problem.m + 6)
-
-    @property
-    def proof_seconds(self) -> float:
-        """Time that a proof takes."""
-        return PROOF_SPEED * self.run.problem.m**2 * float(self.counts[0])
-
-    @property
-    def node_work(self) -> float:
-        """Arc inspections per expansion."""
-        return float(self.run.problem.m**3)
-
-    def grow(self) -> None:
-        """Double the room."""
-        names = ("parent", "tail", "head", "state", "heap", "key", "X", "U", "V")
-        old = [getattr(self, name) for name in names]
-        self._arrays(2 * len(self.parent) + self.run.problem.m)
-        for name, array in zip(names, old, strict=True):
-            getattr(self, name)[: len(array)] = array
-
-    def advance(self, budget: int, slack: float) -> bool:
-        """Expand up to ``budget`` nodes; True if none is left that could beat the incumbent by more than ``slack``."""
-        run = self.run
-        before = run.upper
-        while True:
-            reason, run.upper, expanded = kernels.branch(
-                run.c,
-                run.d,
-                slack,
-                run.barrier,
-                self.parent,
-                self.tail,
-                self.head,
-                self.state,
-                self.key,
-                self.X,
-                self.U,
-                self.V,
-                self.heap,
-                self.counts,
-                run.upper,
-                run.tour,
-                run.near,
-                budget,
-            )
-            self.expanded += expanded
-            budget -= expanded
-            if reason != 2:
-                break
-            self.grow()
-        if run.upper < before:
-            run.offer(run.tour)
-        return bool(reason == 0)
-
-    @property
-    def lower(self) -> float:
-        """Least key of the open nodes: what the tree would prove but for rounding."""
-        return float(self.key[self.heap[0]]) if self.counts[1] else math.inf
-
-    def prove(self) -> None:
-        """Publish the bound of the leaves."""
-        n = int(self.counts[0])
-        state = self.state[:n]
-        leaves = (state != INNER).nonzero()[0]
-        leaf = np.full(n, -1)
-        leaf[leaves] = np.arange(len(leaves))
-        parent, ray = self.parent[:n].copy(), state == EMPTY
-        tail, head, prices = self.tail[:n].copy(), self.head[:n].copy(), self.V[leaves]
-        mine = BranchCertificate(parent, tail, head, leaf, ray, prices)
-        names = np.append(self.run.nodes_of, -1)
-        theirs = BranchCertificate(parent, names[tail], names[head], leaf, ray, self.run.renumber(prices))
-        self.run.prove(mine, theirs)

@@ -190,7 +190,7 @@ def test_wrong_chunks_and_options_are_refused_with_a_reason(client):
         solvers.complete_matrix(dask_array.from_array(np.full((6, 5), np.nan), chunks=3), 2)
 
 
-def proofs_agree(count, seed):
+def check_proofs(count, seed):
     """Bounds of so many problems, verified on a cluster whatever their chunks, and against the conic solver."""
     for position in range(count):
         rng = np.random.default_rng([seed, position])
@@ -204,9 +204,9 @@ def proofs_agree(count, seed):
 
 
 def test_proofs_from_memory_hold_on_a_cluster_and_exceed_no_optimum(client):
-    proofs_agree(5, 0)
+    check_proofs(5, 0)
 
 
 @pytest.mark.slow
 def test_a_hundred_proofs_from_memory_hold_on_a_cluster_and_exceed_no_optimum(client):
-    proofs_agree(100, 1)
+    check_proofs(100, 1)
